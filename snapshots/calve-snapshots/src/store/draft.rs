@@ -1,0 +1,280 @@
+//! A snapshot in the making.
+//!
+//! ```text
+//! Store::draft ──► write images, state, memory into tmp/<name>/ ──► commit ──► snapshots/<id>/
+//!                            │ dropped, failed                          ▲ one rename
+//!                            └──► everything removed
+//! ```
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{FlockArg, OFlag};
+
+use super::dir::{Dir, Lock, seal};
+use super::{LINK, Store};
+use crate::manifest::{
+    Blob, Images, Layer, MANIFEST_VERSION, Machine, Manifest, MediaType, Recipe,
+};
+use crate::memory::{self, Fault};
+use crate::{Architecture, Digest, Error, MemoryLayout, MemorySource, Progress, State};
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The kernel.
+    Kernel,
+    /// The root file system.
+    Root,
+    /// The function's code.
+    Code,
+}
+
+impl Role {
+    fn media_type(self) -> MediaType {
+        match self {
+            Self::Kernel => MediaType::Kernel,
+            Self::Root => MediaType::Root,
+            Self::Code => MediaType::Code,
+        }
+    }
+
+    /// Its name among the draft's files.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Root => "root",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// A snapshot in the making; dropping it leaves nothing behind.
+///
+/// A process that is killed leaves its draft, unlocked; the next [`Store::open`] removes it.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    store: &'a Store,
+    name: String,
+    dir: Dir,
+    _lock: Lock,
+    kernel: Option<Blob>,
+    root: Option<Blob>,
+    code: Option<Blob>,
+    state: Option<(Architecture, Blob)>,
+    memory: Option<(MemoryLayout, Layer)>,
+    committed: bool,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(store: &'a Store, name: &str) -> Result<Self, Error> {
+        // Under the store lock nobody sweeps the directory between its creation and its locking.
+        let _store_lock = store.lock(FlockArg::LockExclusive)?;
+        let dir = store.tmp.subdir_or_create(name)?;
+        let lock = dir.lock(FlockArg::LockExclusiveNonblock)?;
+        let lock = lock.ok_or_else(|| Error::NameBusy(name.into()))?;
+        for leftover in dir.names()? {
+            dir.unlink(&leftover)?;
+        }
+        Ok(Self {
+            store,
+            name: name.into(),
+            dir,
+            _lock: lock,
+            kernel: None,
+            root: None,
+            code: None,
+            state: None,
+            memory: None,
+            committed: false,
+        })
+    }
+
+    /// Takes a copy of the image at `path`, or of the equal one that the store has already.
+    pub fn add_image(&mut self, role: Role, path: &Path) -> Result<Blob, Error> {
+        let mut image = open_image(path)?;
+        let read = Error::io("read", path);
+        let digest = Digest::of_file(&image, |_| {}).map_err(read)?;
+        self.dir.unlink(role.file())?;
+        let blob = match self.adopt(role, digest)? {
+            Some(length) => Blob { media_type: role.media_type(), digest, length },
+            None => self.copy(role, &mut image)?,
+        };
+        *match role {
+            Role::Kernel => &mut self.kernel,
+            Role::Root => &mut self.root,
+            Role::Code => &mut self.code,
+        } = Some(blob);
+        Ok(blob)
+    }
+
+    /// Writes the machine's state.
+    pub fn write_state(&mut self, state: &State) -> Result<(), Error> {
+        let bytes = state.encode();
+        self.write("state", &bytes)?;
+        let (media_type, digest) = (MediaType::State, Digest::of(&bytes));
+        let blob = Blob { media_type, digest, length: bytes.len() as u64 };
+        self.state = Some((state.architecture(), blob));
+        Ok(())
+    }
+
+    /// Writes the machine's memory, leaving out pages that are all zero.
+    pub fn write_memory(
+        &mut self,
+        source: &(impl MemorySource + ?Sized),
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        const NAME: &str = "memory.0";
+        self.dir.unlink(NAME)?;
+        let path = self.dir.path_of(NAME);
+        let file = self.dir.create(NAME)?;
+        let summary = memory::write(&file, source, progress).map_err(|fault| match fault {
+            Fault::Read(e) => Error::ReadMemory(e),
+            Fault::Write(e) => Error::io("write", &path)(e),
+        })?;
+        seal(&file, &path)?;
+        let layer = Layer {
+            file: NAME.into(),
+            media_type: MediaType::Memory,
+            digest: summary.digest,
+            length: source.layout().size(),
+            pages: summary.pages,
+            runs: summary.runs,
+        };
+        self.memory = Some((source.layout().clone(), layer));
+        Ok(())
+    }
+
+    /// Publishes the snapshot under the draft's name, in place of an older one. Returns its id.
+    pub fn commit(mut self, recipe: Recipe) -> Result<Digest, Error> {
+        let manifest = self.manifest(recipe)?;
+        let describe = |source| Error::Describe { name: self.name.clone(), source };
+        let bytes = manifest.encode().map_err(describe)?;
+        let id = Digest::of(&bytes);
+        self.write("manifest.json", &bytes)?;
+
+        let store = self.store;
+        let _store_lock = store.lock(FlockArg::LockExclusive)?;
+        self.publish_images(&manifest.images)?;
+        self.dir.sync()?;
+        store.discard(&id.hex())?; // the same snapshot, committed before: ours is known to be whole
+        store.tmp.rename(&self.name, &store.snapshots, &id.hex())?;
+        store.snapshots.sync()?;
+        let link = format!(".link-{}", self.name);
+        store.tmp.unlink(&link)?;
+        store.tmp.symlink(&format!("{LINK}{}", id.hex()), &link)?;
+        store.tmp.rename(&link, &store.names, &self.name)?;
+        store.names.sync()?;
+        self.committed = true;
+        // What the name stood for before may be garbage now. The commit stands even if it cannot be
+        // removed; the next `Store::open` tries again.
+        let _ = store.collect();
+        Ok(id)
+    }
+
+    fn manifest(&self, recipe: Recipe) -> Result<Manifest, Error> {
+        let missing = |missing| Error::Incomplete { name: self.name.clone(), missing };
+        let (architecture, state) = self.state.ok_or_else(|| missing("state"))?;
+        let (memory, layer) = self.memory.clone().ok_or_else(|| missing("memory"))?;
+        let images = Images {
+            kernel: self.kernel.ok_or_else(|| missing("kernel"))?,
+            root: self.root.ok_or_else(|| missing("root image"))?,
+            code: self.code,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Manifest {
+            format_version: MANIFEST_VERSION,
+            architecture,
+            created_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            cpu: recipe.cpu,
+            machine: Machine {
+                vcpus: recipe.vcpus,
+                memory_mib: u32::try_from(memory.size() >> 20).unwrap_or(u32::MAX),
+                memory,
+                cmdline: recipe.cmdline,
+            },
+            images,
+            state,
+            layers: vec![layer],
+            function: recipe.function,
+            stats: recipe.stats,
+        })
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.dir.unlink(name)?;
+        let path = self.dir.path_of(name);
+        let mut file = self.dir.create(name)?;
+        file.write_all(bytes).map_err(Error::io("write", &path))?;
+        seal(&file, &path)
+    }
+
+    /// Links the store's own image of that digest into the draft, where nobody collects it. One whose
+    /// bytes have changed is not used, and replaced on commit. Returns its length.
+    fn adopt(&self, role: Role, digest: Digest) -> Result<Option<u64>, Error> {
+        if self.store.images.link(&digest.hex(), &self.dir, role.file()).is_err() {
+            return Ok(None); // not there, or a file system without hard links
+        }
+        let path = self.dir.path_of(role.file());
+        let read = || Error::io("read", &path);
+        let file = self.dir.read(role.file()).map_err(read())?;
+        if Digest::of_file(&file, |_| {}).map_err(read())? != digest {
+            self.dir.unlink(role.file())?;
+            return Ok(None);
+        }
+        Ok(Some(file.metadata().map_err(read())?.len()))
+    }
+
+    /// Copies an image into the draft. The digest is that of the copy: the original may be changing.
+    fn copy(&self, role: Role, image: &mut File) -> Result<Blob, Error> {
+        let path = self.dir.path_of(role.file());
+        let mut copy = self.dir.create(role.file())?;
+        let failed = || Error::io("write", &path);
+        // copy_file_range(2) underneath: shares the blocks where the file system can.
+        let length = io::copy(image, &mut copy).map_err(failed())?;
+        seal(&copy, &path)?;
+        let digest = Digest::of_file(&copy, |_| {}).map_err(failed())?;
+        Ok(Blob { media_type: role.media_type(), digest, length })
+    }
+
+    fn publish_images(&self, images: &Images) -> Result<(), Error> {
+        let to = &self.store.images;
+        for (role, blob) in [
+            (Role::Kernel, Some(&images.kernel)),
+            (Role::Root, Some(&images.root)),
+            (Role::Code, images.code.as_ref()),
+        ] {
+            let Some(blob) = blob else { continue };
+            self.dir.rename(role.file(), to, &blob.digest.hex())?;
+            // rename(2) leaves both names where they are links to one file.
+            self.dir.unlink(role.file())?;
+        }
+        to.sync()
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        // Best effort: what cannot be removed now, the next `Store::open` sweeps away.
+        if let Ok(_store_lock) = self.store.lock(FlockArg::LockExclusive) {
+            let _ = self.store.tmp.remove_dir(&self.name);
+            // A commit that failed half-way may have published images, or a snapshot without a name.
+            let _ = self.store.collect();
+        }
+    }
+}
+
+fn open_image(path: &Path) -> Result<File, Error> {
+    // O_NONBLOCK: a FIFO is to be refused, not waited for.
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.open(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("open", path))?;
+    if metadata.is_file() { Ok(file) } else { Err(Error::NotAnImage(path.into())) }
+}
