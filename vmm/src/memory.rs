@@ -1,4 +1,208 @@
-//! Guest memory.
+//! Guest memory: an address range reserved at birth, given content later.
+//!
+//! A shell's memslots point at a reserved range, so that thawing is one `mmap` over it and no
+//! memslot changes (a new memslot costs milliseconds: KVM waits for every reader of the old set).
+//! KVM follows the mapping through its MMU notifier.
+//!
+//! ```text
+//! Reserved ── fill() ──► a sealed-off memfd, shared: a booting machine, saved from the memfd
+//!     └────── map() ───► a snapshot's memory file, private: copy-on-write
+//! ```
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use thiserror::Error;
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
+
+use crate::layout::{HOLE_END, HOLE_START};
+use crate::shape::Shape;
 
 /// Guest memory as devices see it: regions by guest physical address, cheap to clone.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
+
+/// Why guest memory cannot be had.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// The kernel refuses the address range.
+    #[error("cannot reserve {mib} MiB of address space")]
+    Reserve {
+        /// Size asked for, MiB.
+        mib: u64,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The mapping was made but vm-memory refuses it.
+    #[error("guest memory regions do not fit together")]
+    Regions(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The backing file cannot be created.
+    #[error("cannot create {mib} MiB of guest memory")]
+    Create {
+        /// Size asked for, MiB.
+        mib: u64,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A memory file has another size than the machine.
+    #[error("the memory file has {found} bytes, the machine {wanted}")]
+    Size {
+        /// Bytes in the file.
+        found: u64,
+        /// Bytes of RAM.
+        wanted: u64,
+    },
+    /// The file cannot be mapped over the reserved range.
+    #[error("cannot map the memory file")]
+    Map(#[source] io::Error),
+}
+
+/// One stretch of RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Guest physical address of the first byte.
+    pub gpa: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Offset of the first byte in a memory file, where the regions lie end to end.
+    pub file_offset: u64,
+}
+
+/// The stretches of RAM that a shape has: one, or two around the hole below 4 GiB.
+pub fn regions(shape: &Shape) -> Vec<Region> {
+    let size = shape.memory_bytes();
+    let low = size.min(HOLE_START);
+    let mut regions = vec![Region { gpa: 0, size: low, file_offset: 0 }];
+    if size > low {
+        regions.push(Region { gpa: HOLE_END, size: size - low, file_offset: low });
+    }
+    regions
+}
+
+/// The RAM of one machine.
+#[derive(Debug)]
+pub(crate) struct Ram {
+    regions: Vec<Region>,
+    /// Host address of each region, in order.
+    host: Vec<usize>,
+    guest: GuestMemory,
+    /// What a booted machine's RAM lies in.
+    memfd: Option<File>,
+}
+
+impl Ram {
+    /// Reserves the address range for a shape. No memory is committed; reading it yields zeros.
+    pub(crate) fn reserve(shape: &Shape) -> Result<Self, MemoryError> {
+        let regions = regions(shape);
+        let mut host = Vec::with_capacity(regions.len());
+        let mut mapped = Vec::with_capacity(regions.len());
+        for region in &regions {
+            let size = usize::try_from(region.size).map_err(|_| MemoryError::Reserve {
+                mib: region.size >> 20,
+                source: io::ErrorKind::OutOfMemory.into(),
+            })?;
+            // vm-memory unmaps a region that it mapped itself: let it, so that ownership of the
+            // range is in one place. Later mappings replace content inside the range only.
+            let mmap = MmapRegionBuilder::new(size)
+                .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+                .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+                .build()
+                .map_err(|e| MemoryError::Reserve {
+                    mib: region.size >> 20,
+                    source: io::Error::other(e),
+                })?;
+            host.push(mmap.as_ptr() as usize);
+            let mmap = GuestRegionMmap::new(mmap, GuestAddress(region.gpa))
+                .ok_or_else(|| MemoryError::Regions("address overflow".into()))?;
+            mapped.push(mmap);
+        }
+        let guest =
+            GuestMemory::from_regions(mapped).map_err(|e| MemoryError::Regions(Box::new(e)))?;
+        Ok(Self { regions, host, guest, memfd: None })
+    }
+
+    /// The view that devices and the boot loader use.
+    pub(crate) fn guest(&self) -> &GuestMemory {
+        &self.guest
+    }
+
+    /// Guest physical address, bytes and host address of each region.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (Region, usize)> + '_ {
+        self.regions.iter().copied().zip(self.host.iter().copied())
+    }
+
+    /// The file behind a booted machine's RAM.
+    pub(crate) fn memfd(&self) -> Option<&File> {
+        self.memfd.as_ref()
+    }
+
+    fn total(&self) -> u64 {
+        self.regions.iter().map(|r| r.size).sum()
+    }
+
+    /// Gives the range fresh zeroed memory in a memfd, which a snapshot can later be read from.
+    pub(crate) fn fill(&mut self) -> Result<(), MemoryError> {
+        let total = self.total();
+        let create = |source| MemoryError::Create { mib: total >> 20, source };
+        let fd = memfd_create("calve-ram", MFdFlags::MFD_CLOEXEC).map_err(|e| create(e.into()))?;
+        let file = File::from(fd);
+        file.set_len(total).map_err(create)?;
+        self.place(&file, libc::MAP_SHARED)?;
+        self.memfd = Some(file);
+        Ok(())
+    }
+
+    /// Puts a snapshot's memory under the machine, copy-on-write.
+    pub(crate) fn map(&mut self, file: &File) -> Result<(), MemoryError> {
+        let found = file.metadata().map_err(MemoryError::Map)?.len();
+        let wanted = self.total();
+        if found != wanted {
+            return Err(MemoryError::Size { found, wanted });
+        }
+        self.place(file, libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+    }
+
+    fn place(&self, file: &File, flags: libc::c_int) -> Result<(), MemoryError> {
+        for (region, host) in self.slots() {
+            let (Ok(size), Ok(offset)) =
+                (usize::try_from(region.size), libc::off_t::try_from(region.file_offset))
+            else {
+                return Err(MemoryError::Map(io::ErrorKind::OutOfMemory.into()));
+            };
+            // SAFETY: `host..host + size` is exactly a range that `reserve` mapped and that
+            // `self.guest` keeps alive, so MAP_FIXED replaces nothing but our own reservation.
+            // The new mapping has the same protection, and all access to it goes through
+            // vm-memory's volatile accessors, which expect the content to change at any time.
+            let at = unsafe {
+                libc::mmap(
+                    host as *mut libc::c_void,
+                    size,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    flags | libc::MAP_FIXED,
+                    file.as_fd().as_raw_fd(),
+                    offset,
+                )
+            };
+            if at == libc::MAP_FAILED {
+                return Err(MemoryError::Map(io::Error::last_os_error()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every byte of `start..start + len` is RAM of one region.
+    pub(crate) fn contains(&self, start: u64, len: u64) -> bool {
+        self.guest.iter().any(|r| {
+            let first = r.start_addr().0;
+            start >= first
+                && start.checked_add(len).is_some_and(|end| end <= first.saturating_add(r.len()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What this host's KVM offers, checked once.
+
+use std::io;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use thiserror::Error;
+
+/// The stable KVM API version (Linux `Documentation/virt/kvm/api.rst`, §4.1).
+const API_VERSION: i32 = 12;
+
+/// Extensions without which no machine can run, with the name that a kernel developer searches for.
+const REQUIRED: [(Cap, &str); 10] = [
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    (Cap::Pit2, "KVM_CAP_PIT2"),
+    (Cap::PitState2, "KVM_CAP_PIT_STATE2"),
+    (Cap::AdjustClock, "KVM_CAP_ADJUST_CLOCK"),
+    (Cap::Xsave, "KVM_CAP_XSAVE"),
+    (Cap::Xcrs, "KVM_CAP_XCRS"),
+];
+
+/// Why this host cannot run machines.
+#[derive(Debug, Error)]
+pub enum HypervisorError {
+    /// `/dev/kvm` is missing or closed to us.
+    #[error("cannot open /dev/kvm: load the kvm_intel or kvm_amd module and give this user access")]
+    Open(#[source] io::Error),
+    /// A KVM from another age.
+    #[error("KVM speaks API version {0}, not 12: update the host's kernel")]
+    ApiVersion(i32),
+    /// An extension is missing.
+    #[error("this host's KVM lacks {0}: update the host's kernel")]
+    Missing(&'static str),
+    /// A KVM call failed.
+    #[error("{0} failed")]
+    Call(&'static str, #[source] io::Error),
+}
+
+/// An open `/dev/kvm` and the facts that every machine needs from it.
+#[derive(Debug)]
+pub struct Hypervisor {
+    kvm: Kvm,
+    cpuid: CpuId,
+    msrs: Vec<u32>,
+}
+
+impl Hypervisor {
+    /// Opens `/dev/kvm` and checks that it can run machines.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing and what to do about it.
+    pub fn open() -> Result<Self, HypervisorError> {
+        let kvm = Kvm::new().map_err(|e| HypervisorError::Open(e.into()))?;
+        let version = kvm.get_api_version();
+        if version != API_VERSION {
+            return Err(HypervisorError::ApiVersion(version));
+        }
+        if let Some((_, name)) = REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+            return Err(HypervisorError::Missing(name));
+        }
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(|e| HypervisorError::Call("KVM_GET_SUPPORTED_CPUID", e.into()))?;
+        let msrs = kvm
+            .get_msr_index_list()
+            .map_err(|e| HypervisorError::Call("KVM_GET_MSR_INDEX_LIST", e.into()))?;
+        Ok(Self { cpuid, msrs: msrs.as_slice().to_vec(), kvm })
+    }
+
+    /// CPUID leaves that this host can give a guest.
+    pub fn cpuid(&self) -> &CpuId {
+        &self.cpuid
+    }
+
+    /// Model-specific registers that make up a vCPU's state on this host.
+    pub(crate) fn msrs(&self) -> &[u32] {
+        &self.msrs
+    }
+
+    /// Whether the TSC-deadline mode of the local APIC can be offered.
+    pub(crate) fn has_tsc_deadline(&self) -> bool {
+        self.kvm.check_extension(Cap::TscDeadlineTimer)
+    }
+
+    /// Creates an empty VM.
+    pub(crate) fn create_vm(&self) -> Result<VmFd, HypervisorError> {
+        // An interrupted KVM_CREATE_VM did nothing and may be repeated.
+        loop {
+            match self.kvm.create_vm() {
+                Ok(vm) => return Ok(vm),
+                Err(e) if e.errno() == nix::libc::EINTR => {}
+                Err(e) => return Err(HypervisorError::Call("KVM_CREATE_VM", e.into())),
+            }
+        }
+    }
+
+    /// Bytes of the `kvm_run` page shared with the kernel.
+    pub(crate) fn run_size(&self) -> Result<usize, HypervisorError> {
+        self.kvm
+            .get_vcpu_mmap_size()
+            .map_err(|e| HypervisorError::Call("KVM_GET_VCPU_MMAP_SIZE", e.into()))
+    }
+}

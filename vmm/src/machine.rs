@@ -1,0 +1,199 @@
+//! A machine with content, paused or running.
+//!
+//! ```text
+//!           resume()
+//!  Paused ──────────► Running ──► Ended (power-off, reset, fault)
+//!     ▲                  │
+//!     └──────────────────┘
+//!           pause()
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use thiserror::Error;
+
+use crate::boot::BootError;
+use crate::exit::Exit;
+use crate::memory::{GuestMemory, MemoryError, Region, regions};
+use crate::platform::{PlatformError, PlatformState};
+use crate::serial::InputTooLong;
+use crate::shape::Shape;
+use crate::shell::Parts;
+use crate::state::MachineState;
+use crate::vcpu::VcpuError;
+use crate::vcpu::state::{VcpuState, VcpuStateError};
+use crate::virtio;
+
+/// What can go wrong with a machine.
+#[derive(Debug, Error)]
+pub enum MachineError {
+    /// Guest memory.
+    #[error("cannot give the machine its memory")]
+    Memory(#[from] MemoryError),
+    /// The kernel or what comes with it.
+    #[error("cannot boot")]
+    Boot(#[from] BootError),
+    /// A vCPU's thread.
+    #[error("cannot reach a vCPU")]
+    Vcpu(#[from] VcpuError),
+    /// A vCPU's state.
+    #[error("cannot transfer a vCPU's state")]
+    VcpuState(#[from] VcpuStateError),
+    /// KVM's part of the machine.
+    #[error("cannot transfer the interrupt controllers' state")]
+    Platform(#[from] PlatformError),
+    /// The serial port.
+    #[error(transparent)]
+    Serial(#[from] InputTooLong),
+    /// A device.
+    #[error("a device refused")]
+    Device(#[from] virtio::Error),
+    /// The generation identifier.
+    #[error("cannot write the generation identifier")]
+    Generation(#[source] io::Error),
+    /// The state is of another shape than the shell.
+    #[error("the state is of {state:?}, the shell of {shell:?}")]
+    Shape {
+        /// Shape of the shell.
+        shell: Shape,
+        /// Shape of the saved machine.
+        state: Shape,
+    },
+    /// Too few or too many disks.
+    #[error("{given} disks given, the machine has {wanted}")]
+    Disks {
+        /// Number given.
+        given: usize,
+        /// Number in the shape.
+        wanted: u8,
+    },
+    /// Saving needs a paused machine.
+    #[error("the machine is running: pause it first")]
+    Running,
+}
+
+/// A machine with content. Dropping it stops it and gives everything back.
+pub struct Machine {
+    parts: Parts,
+    running: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, running: false }
+    }
+
+    /// Lets the machine run. No effect on a running one.
+    ///
+    /// # Errors
+    ///
+    /// When one of its threads is gone.
+    pub fn resume(&mut self) -> Result<(), MachineError> {
+        if !self.running {
+            self.parts.devices.run()?;
+            self.running = true;
+            for vcpu in &self.parts.vcpus {
+                vcpu.run()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the machine: vCPUs out of the guest, I/O under way finished. No effect on a paused
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// When one of its threads is gone.
+    pub fn pause(&mut self) -> Result<(), MachineError> {
+        if self.running {
+            self.stop_vcpus()?;
+            self.parts.devices.pause()?;
+            self.running = false;
+        }
+        Ok(())
+    }
+
+    fn stop_vcpus(&self) -> Result<(), MachineError> {
+        for vcpu in &self.parts.vcpus {
+            vcpu.kick();
+        }
+        for vcpu in &self.parts.vcpus {
+            vcpu.with(|_| ())?;
+        }
+        Ok(())
+    }
+
+    /// Everything about a paused machine but its memory.
+    ///
+    /// # Errors
+    ///
+    /// When it runs, or KVM refuses to give up a piece of state.
+    pub fn save(&mut self) -> Result<MachineState, MachineError> {
+        if self.running {
+            return Err(MachineError::Running);
+        }
+        let parts = &self.parts;
+        let mut vcpus = Vec::with_capacity(parts.vcpus.len());
+        for vcpu in &parts.vcpus {
+            let msrs = parts.msrs.clone();
+            vcpus.push(vcpu.with(move |fd| VcpuState::save(fd, &msrs))??);
+        }
+        Ok(MachineState {
+            shape: parts.shape,
+            platform: PlatformState::save(&parts.vm)?,
+            serial: parts.serial.save(),
+            vcpus,
+            devices: parts.devices.pause()?,
+        })
+    }
+
+    /// Where its memory lies, for whoever writes a snapshot of it.
+    pub fn regions(&self) -> Vec<Region> {
+        regions(&self.parts.shape)
+    }
+
+    /// Its memory, through vm-memory's volatile accessors.
+    pub fn memory(&self) -> &GuestMemory {
+        self.parts.ram.guest()
+    }
+
+    /// The file that a booted machine's memory lies in, end to end as [`Region::file_offset`]
+    /// says; holes were never touched. None for a clone, whose memory is a private mapping.
+    pub fn memory_file(&self) -> Option<&File> {
+        self.parts.ram.memfd()
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        self.parts.shape
+    }
+
+    /// Types into the serial console; returns the bytes that its FIFO had room for.
+    pub fn type_in(&self, bytes: &[u8]) -> usize {
+        self.parts.serial.input(bytes)
+    }
+
+    /// When the first vCPU last entered the guest, nanoseconds of CLOCK_MONOTONIC; `None` before
+    /// the first time. A vCPU enters a moment after [`Machine::resume`] returns.
+    pub fn entered_ns(&self) -> Option<u64> {
+        self.parts.vcpus.first().map(crate::vcpu::Vcpu::entered_ns).filter(|&ns| ns != 0)
+    }
+
+    /// The machine's end, if it has come.
+    pub fn exit(&self) -> Option<Exit> {
+        self.parts.exits.get()
+    }
+
+    /// A descriptor that becomes readable at the machine's end, for a poll loop.
+    pub fn exit_fd(&self) -> BorrowedFd<'_> {
+        self.parts.exits.fd()
+    }
+
+    /// Blocks until the machine ends.
+    pub fn wait(&self) -> Exit {
+        self.parts.exits.wait()
+    }
+}

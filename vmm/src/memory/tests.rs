@@ -1,0 +1,65 @@
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use vm_memory::Bytes;
+
+use super::*;
+
+fn shape(mib: u32) -> Shape {
+    Shape::new(mib, 1, 0).unwrap()
+}
+
+#[test]
+fn small_memory_is_one_region() {
+    assert_eq!(regions(&shape(128)), [Region { gpa: 0, size: 128 << 20, file_offset: 0 }]);
+    assert_eq!(regions(&shape(3072)).len(), 1);
+}
+
+#[test]
+fn memory_over_three_gib_goes_on_above_the_hole() {
+    let regions = regions(&shape(3073));
+    assert_eq!(regions[0], Region { gpa: 0, size: HOLE_START, file_offset: 0 });
+    assert_eq!(regions[1], Region { gpa: HOLE_END, size: 1 << 20, file_offset: HOLE_START });
+}
+
+#[test]
+fn a_filled_range_lies_in_its_memfd() {
+    let mut ram = Ram::reserve(&shape(3080)).unwrap();
+    ram.fill().unwrap();
+    ram.guest().write_obj(0xabcd_u64, GuestAddress(HOLE_END + 64)).unwrap();
+    let mut found = [0; 8];
+    ram.memfd().unwrap().read_exact_at(&mut found, HOLE_START + 64).unwrap();
+    assert_eq!(u64::from_le_bytes(found), 0xabcd);
+}
+
+#[test]
+fn writes_to_a_mapped_snapshot_stay_private() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"frozen").unwrap();
+    file.set_len(2 << 20).unwrap();
+    let mut ram = Ram::reserve(&shape(2)).unwrap();
+    ram.map(&file).unwrap();
+    let mut seen = [0; 6];
+    ram.guest().read_slice(&mut seen, GuestAddress(0)).unwrap();
+    assert_eq!(&seen, b"frozen");
+    ram.guest().write_slice(b"thawed", GuestAddress(0)).unwrap();
+    file.read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(&seen, b"frozen");
+}
+
+#[test]
+fn a_memory_file_of_another_size_is_refused() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 20).unwrap();
+    let error = Ram::reserve(&shape(2)).unwrap().map(&file).unwrap_err();
+    assert!(matches!(error, MemoryError::Size { found: 0x10_0000, wanted: 0x20_0000 }));
+}
+
+#[test]
+fn the_hole_is_no_memory() {
+    let ram = Ram::reserve(&shape(3080)).unwrap();
+    assert!(ram.contains(0, HOLE_START));
+    assert!(!ram.contains(HOLE_START - 1, 2));
+    assert!(ram.contains(HOLE_END, 8 << 20));
+    assert!(!ram.contains(u64::MAX, 2));
+}

@@ -1,0 +1,73 @@
+//! The part of a machine that is KVM's own and not a vCPU: interrupt controllers, timer, clock.
+
+use kvm_bindings::{
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY,
+    kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
+};
+use kvm_ioctls::VmFd;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::layout::{KVM_IDENTITY_MAP, KVM_TSS};
+
+/// A KVM call on the VM that failed.
+#[derive(Debug, Error)]
+#[error("{call} failed")]
+pub struct PlatformError {
+    call: &'static str,
+    source: kvm_ioctls::Error,
+}
+
+fn call(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> PlatformError {
+    move |source| PlatformError { call, source }
+}
+
+/// Gives a new VM its interrupt controllers and timer; before its first vCPU.
+pub(crate) fn create(vm: &VmFd) -> Result<(), PlatformError> {
+    vm.set_identity_map_address(KVM_IDENTITY_MAP).map_err(call("KVM_SET_IDENTITY_MAP_ADDR"))?;
+    let tss = usize::try_from(KVM_TSS).unwrap_or_default();
+    vm.set_tss_address(tss).map_err(call("KVM_SET_TSS_ADDR"))?;
+    vm.create_irq_chip().map_err(call("KVM_CREATE_IRQCHIP"))?;
+    // Speaker port answered in the kernel: Linux uses it to calibrate against the PIT.
+    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+    vm.create_pit2(pit).map_err(call("KVM_CREATE_PIT2"))
+}
+
+/// Interrupt controllers, timer and clock of a stopped machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlatformState {
+    /// Master PIC, slave PIC, I/O APIC.
+    irqchips: [kvm_irqchip; 3],
+    pit: kvm_pit_state2,
+    clock_ns: u64,
+}
+
+/// The controllers in the order in which they are kept.
+const CHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
+
+impl PlatformState {
+    pub(crate) fn save(vm: &VmFd) -> Result<Self, PlatformError> {
+        let mut irqchips = [kvm_irqchip::default(); 3];
+        for (chip, id) in irqchips.iter_mut().zip(CHIPS) {
+            chip.chip_id = id;
+            vm.get_irqchip(chip).map_err(call("KVM_GET_IRQCHIP"))?;
+        }
+        let pit = vm.get_pit2().map_err(call("KVM_GET_PIT2"))?;
+        let clock_ns = vm.get_clock().map_err(call("KVM_GET_CLOCK"))?.clock;
+        Ok(Self { irqchips, pit, clock_ns })
+    }
+
+    /// Loads the state; after the vCPUs', because an I/O APIC with a pending interrupt delivers
+    /// it to local APICs at once.
+    pub(crate) fn load(&self, vm: &VmFd) -> Result<(), PlatformError> {
+        for (chip, id) in self.irqchips.iter().zip(CHIPS) {
+            let chip = kvm_irqchip { chip_id: id, ..*chip };
+            vm.set_irqchip(&chip).map_err(call("KVM_SET_IRQCHIP"))?;
+        }
+        vm.set_pit2(&self.pit).map_err(call("KVM_SET_PIT2"))?;
+        // No flags: the guest's clock goes on from where it stopped. The wall clock is told
+        // separately; adding the time spent frozen would make monotonic time jump.
+        let clock = kvm_clock_data { clock: self.clock_ns, ..Default::default() };
+        vm.set_clock(&clock).map_err(call("KVM_SET_CLOCK"))
+    }
+}

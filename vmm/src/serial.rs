@@ -1,0 +1,131 @@
+//! The serial port: a 16550A for debugging, with its saved state.
+//!
+//! The register file is vm-superio's. A console is a debugging aid: output that its sink refuses
+//! is dropped, so a guest cannot stall on it or learn from it.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::NoEvents;
+use vm_superio::{Serial, SerialState as Registers, Trigger};
+use vmm_sys_util::eventfd::EventFd;
+
+/// Where the guest's console output goes.
+pub type Console = Box<dyn Write + Send>;
+
+/// The interrupt line of the port, an irqfd.
+struct Line(EventFd);
+
+impl Trigger for Line {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// The port, shared by the vCPU threads; held for one register access at a time.
+pub(crate) struct SerialPort {
+    uart: Mutex<Serial<Line, NoEvents, Console>>,
+}
+
+impl SerialPort {
+    /// A port after power-on, with its output thrown away until [`SerialPort::connect`].
+    pub(crate) fn new(irq: EventFd) -> Self {
+        Self { uart: Mutex::new(Serial::new(Line(irq), Box::new(io::sink()))) }
+    }
+
+    fn uart(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Console>> {
+        // Registers are plain bytes: a panic between two of them leaves no broken invariant.
+        self.uart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the guest's output to `console` from now on.
+    pub(crate) fn connect(&self, console: Console) {
+        *self.uart().writer_mut() = console;
+    }
+
+    /// Hands the guest input as far as its 64-byte FIFO has room; returns the bytes taken.
+    pub(crate) fn input(&self, bytes: &[u8]) -> usize {
+        self.uart().enqueue_raw_bytes(bytes).unwrap_or(0)
+    }
+
+    /// Reads register `offset`.
+    pub(crate) fn read(&self, offset: u8) -> u8 {
+        self.uart().read(offset)
+    }
+
+    /// Writes register `offset`.
+    pub(crate) fn write(&self, offset: u8, value: u8) {
+        // The error is the console's or the irqfd's; see the module's word on debugging aids.
+        let _ = self.uart().write(offset, value);
+    }
+
+    /// The registers, for a snapshot.
+    pub(crate) fn save(&self) -> SerialState {
+        SerialState::from(self.uart().state())
+    }
+
+    /// Takes on saved registers; the console stays.
+    pub(crate) fn load(&self, state: SerialState) -> Result<(), InputTooLong> {
+        let irq = self.uart().interrupt_evt().0.try_clone().map_err(|_| InputTooLong)?;
+        let console = std::mem::replace(self.uart().writer_mut(), Box::new(io::sink()));
+        let uart = Serial::from_state(&state.into(), Line(irq), NoEvents, console)
+            .map_err(|_| InputTooLong)?;
+        *self.uart() = uart;
+        Ok(())
+    }
+}
+
+/// A saved port whose input does not fit the FIFO.
+#[derive(Debug, thiserror::Error)]
+#[error("the saved serial port holds more input than its FIFO")]
+pub struct InputTooLong;
+
+/// Registers of the port as a snapshot keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SerialState {
+    divisor: [u8; 2],
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    input: Vec<u8>,
+}
+
+impl From<Registers> for SerialState {
+    fn from(r: Registers) -> Self {
+        Self {
+            divisor: [r.baud_divisor_low, r.baud_divisor_high],
+            interrupt_enable: r.interrupt_enable,
+            interrupt_identification: r.interrupt_identification,
+            line_control: r.line_control,
+            line_status: r.line_status,
+            modem_control: r.modem_control,
+            modem_status: r.modem_status,
+            scratch: r.scratch,
+            input: r.in_buffer,
+        }
+    }
+}
+
+impl From<SerialState> for Registers {
+    fn from(s: SerialState) -> Self {
+        Self {
+            baud_divisor_low: s.divisor[0],
+            baud_divisor_high: s.divisor[1],
+            interrupt_enable: s.interrupt_enable,
+            interrupt_identification: s.interrupt_identification,
+            line_control: s.line_control,
+            line_status: s.line_status,
+            modem_control: s.modem_control,
+            modem_status: s.modem_status,
+            scratch: s.scratch,
+            in_buffer: s.input,
+        }
+    }
+}

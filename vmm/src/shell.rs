@@ -1,0 +1,247 @@
+//! A machine that has everything but content.
+//!
+//! ```text
+//! Shell::new(shape) ──► Shell ──┬── boot(kernel, devices) ──► Machine (paused at the entry)
+//!                               └── thaw(state, memory, …) ─► Machine (paused where it froze)
+//! ```
+//!
+//! Making a VM costs milliseconds, most of them in memslots and the interrupt controllers; giving
+//! a made one its content costs a fraction of that. So everything slow happens here, before there
+//! is a request.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use nix::libc;
+use thiserror::Error;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::boot::{self, Boot, BootError};
+use crate::bus::Bus;
+use crate::exit::ExitSlot;
+use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
+use crate::machine::{Machine, MachineError};
+use crate::memory::{MemoryError, Ram};
+use crate::platform::{self, PlatformError};
+use crate::serial::{Console, SerialPort};
+use crate::shape::Shape;
+use crate::state::MachineState;
+use crate::vcpu::{Vcpu, VcpuError, cpuid};
+use crate::virtio::{self, Backend, DeviceThread, Disk, Kind, Slot, VsockHost};
+
+/// Why no shell can be had.
+#[derive(Debug, Error)]
+pub enum ShellError {
+    /// KVM refuses.
+    #[error("this host cannot make a machine")]
+    Hypervisor(#[from] HypervisorError),
+    /// Interrupt controllers or timer.
+    #[error("cannot make the machine's interrupt controllers")]
+    Platform(#[from] PlatformError),
+    /// Guest memory.
+    #[error("cannot make the machine's memory")]
+    Memory(#[from] MemoryError),
+    /// A vCPU.
+    #[error("cannot make a vCPU")]
+    Vcpu(#[from] VcpuError),
+    /// The device thread.
+    #[error("cannot start the device thread")]
+    Devices(#[source] virtio::Error),
+    /// A KVM call.
+    #[error("{0} failed")]
+    Call(&'static str, #[source] io::Error),
+}
+
+/// What a machine's devices are connected to on the host.
+pub struct Attachments {
+    /// One for each disk of the shape, in order: `/dev/vda`, `/dev/vdb`, …
+    pub disks: Vec<Disk>,
+    /// The host's end of the vsock.
+    pub vsock: VsockHost,
+    /// Where the serial console's output goes; thrown away if nowhere.
+    pub console: Option<Console>,
+}
+
+/// A machine without content. See the module's documentation.
+pub struct Shell {
+    parts: Parts,
+}
+
+/// Everything that a shell and the machine that it becomes are made of. Fields drop in order:
+/// threads first, then what they use.
+pub(crate) struct Parts {
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) devices: DeviceThread,
+    pub(crate) serial: Arc<SerialPort>,
+    pub(crate) generation: EventFd,
+    pub(crate) exits: Arc<ExitSlot>,
+    pub(crate) shape: Shape,
+    pub(crate) msrs: Vec<u32>,
+    pub(crate) vm: VmFd,
+    pub(crate) ram: Ram,
+}
+
+impl Shell {
+    /// Makes a shell: VM, interrupt controllers, reserved memory, devices, vCPUs and threads.
+    ///
+    /// # Errors
+    ///
+    /// Whatever KVM or the kernel refuses, with the call's name.
+    pub fn new(hypervisor: &Hypervisor, shape: Shape) -> Result<Self, ShellError> {
+        let vm = hypervisor.create_vm()?;
+        platform::create(&vm)?;
+        let ram = Ram::reserve(&shape)?;
+        add_memslots(&vm, &ram)?;
+        let serial = Arc::new(SerialPort::new(line(&vm, COM1_GSI)?));
+        let generation = line(&vm, GED_GSI)?;
+        let slots = kinds(&shape)
+            .enumerate()
+            .map(|(index, kind)| device_slot(&vm, index, kind))
+            .collect::<Result<Vec<_>, _>>()?;
+        let devices =
+            DeviceThread::spawn(ram.guest().clone(), slots).map_err(ShellError::Devices)?;
+        let bus = Arc::new(Bus::new(serial.clone(), devices.transports().to_vec()));
+        let exits = Arc::new(ExitSlot::new().map_err(|e| ShellError::Call("eventfd", e))?);
+        let run_size = hypervisor.run_size()?;
+        let vcpus = (0..shape.vcpus())
+            .map(|index| {
+                let fd = vm
+                    .create_vcpu(index.into())
+                    .map_err(|e| ShellError::Call("KVM_CREATE_VCPU", e.into()))?;
+                Ok(Vcpu::spawn(index, fd, run_size, bus.clone(), exits.clone())?)
+            })
+            .collect::<Result<Vec<_>, ShellError>>()?;
+        let msrs = hypervisor.msrs().to_vec();
+        let parts = Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram };
+        Ok(Self { parts })
+    }
+
+    /// The shape that this shell was made for.
+    pub fn shape(&self) -> Shape {
+        self.parts.shape
+    }
+
+    /// Gives the shell a kernel to boot. The machine is paused before its first instruction.
+    ///
+    /// # Errors
+    ///
+    /// For an image that is no kernel, does not fit, or devices that do not match the shape.
+    pub fn boot(
+        mut self,
+        hypervisor: &Hypervisor,
+        boot: Boot,
+        attachments: Attachments,
+    ) -> Result<Machine, MachineError> {
+        let parts = &mut self.parts;
+        parts.ram.fill()?;
+        let entry = boot::load(parts.ram.guest(), &parts.shape, boot)?;
+        crate::generation::write_fresh(parts.ram.guest()).map_err(MachineError::Generation)?;
+        attach(parts, attachments)?;
+        let deadline = hypervisor.has_tsc_deadline();
+        for (index, vcpu) in (0..).zip(&parts.vcpus) {
+            let leaves = cpuid::for_vcpu(hypervisor.cpuid(), index, parts.shape.vcpus(), deadline);
+            let entry = (index == 0).then(|| entry.clone());
+            vcpu.with(move |fd| boot::apply(fd, &leaves, entry.as_ref()))??;
+        }
+        Ok(Machine::new(self.parts))
+    }
+
+    /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
+    ///
+    /// `memory` is mapped copy-on-write and may be shared by any number of clones; nobody may
+    /// write to it while one is alive.
+    ///
+    /// # Errors
+    ///
+    /// For state of another shape, a memory file of another size, or a processor that cannot
+    /// take the state.
+    pub fn thaw(
+        mut self,
+        state: &MachineState,
+        memory: &File,
+        attachments: Attachments,
+    ) -> Result<Machine, MachineError> {
+        let parts = &mut self.parts;
+        if state.shape != parts.shape {
+            return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
+        }
+        parts.ram.map(memory)?;
+        attach(parts, attachments)?;
+        for (vcpu, saved) in parts.vcpus.iter().zip(&state.vcpus) {
+            let saved = saved.clone();
+            vcpu.with(move |fd| saved.load(fd))??;
+        }
+        state.platform.load(&parts.vm)?;
+        parts.serial.load(state.serial.clone())?;
+        parts.devices.load(state.devices.clone())?;
+        crate::generation::change(parts.ram.guest(), &parts.generation)
+            .map_err(MachineError::Generation)?;
+        Ok(Machine::new(self.parts))
+    }
+}
+
+/// Connects the devices to the host.
+fn attach(parts: &Parts, attachments: Attachments) -> Result<(), MachineError> {
+    let Attachments { disks, vsock, console } = attachments;
+    if disks.len() != usize::from(parts.shape.disks()) {
+        return Err(MachineError::Disks { given: disks.len(), wanted: parts.shape.disks() });
+    }
+    if let Some(console) = console {
+        parts.serial.connect(console);
+    }
+    let backends =
+        disks.into_iter().map(Backend::Block).chain([Backend::Vsock(vsock)]).collect();
+    Ok(parts.devices.attach(backends)?)
+}
+
+/// The devices of a shape by window: disks first, so that `/dev/vda` is window 0; then the vsock.
+fn kinds(shape: &Shape) -> impl Iterator<Item = Kind> + use<> {
+    (0..shape.disks()).map(|_| Kind::Block).chain([Kind::Vsock])
+}
+
+fn add_memslots(vm: &VmFd, ram: &Ram) -> Result<(), ShellError> {
+    for (slot, (region, host)) in (0..).zip(ram.slots()) {
+        let memslot = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: region.gpa,
+            memory_size: region.size,
+            userspace_addr: host as u64,
+        };
+        // SAFETY: the range is mapped, of this size, and owned by `ram`, which `Parts` drops
+        // after the VM; regions do not overlap, by construction of `memory::regions`.
+        unsafe { vm.set_user_memory_region(memslot) }
+            .map_err(|e| ShellError::Call("KVM_SET_USER_MEMORY_REGION", e.into()))?;
+    }
+    Ok(())
+}
+
+/// An edge-triggered interrupt line: writing to the eventfd raises it.
+fn line(vm: &VmFd, gsi: u32) -> Result<EventFd, ShellError> {
+    let irq = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+        .map_err(|e| ShellError::Call("eventfd", e))?;
+    vm.register_irqfd(&irq, gsi).map_err(|e| ShellError::Call("KVM_IRQFD", e.into()))?;
+    Ok(irq)
+}
+
+/// Interrupt line and doorbells of the device in window `index`.
+fn device_slot(vm: &VmFd, index: usize, kind: Kind) -> Result<Slot, ShellError> {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let irq = line(vm, VIRTIO_GSI + index)?;
+    let window = VIRTIO_BASE + u64::from(index) * VIRTIO_WINDOW;
+    let doorbell = IoEventAddress::Mmio(window + virtio::QUEUE_NOTIFY);
+    let mut kicks = Vec::with_capacity(kind.queues());
+    for queue in 0..u32::try_from(kind.queues()).unwrap_or(0) {
+        let kick = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+            .map_err(|e| ShellError::Call("eventfd", e))?;
+        vm.register_ioevent(&kick, &doorbell, queue)
+            .map_err(|e| ShellError::Call("KVM_IOEVENTFD", e.into()))?;
+        kicks.push(kick);
+    }
+    Ok(Slot { kind, irq, kicks })
+}

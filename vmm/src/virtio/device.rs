@@ -1,0 +1,126 @@
+//! What a device is to the rest: ten methods at most, effects as values.
+//!
+//! ```text
+//!            attach            start(Rings)            handle(Event) -> Effects
+//!  new ──► idle ──► attached ───────────► running ───────────────────┐
+//!                     ▲  ▲ load, reset       │  ▲───────────────────┘
+//!                     │  └──────────────     │
+//!                     └────────── stop() -> Rings
+//! ```
+//!
+//! Starting moves the queues into the device; stopping returns them as plain state, so that
+//! pause, save and reset fall out of ownership. A device touches guest memory only between the
+//! two. It holds no interrupt, no registers and no locks.
+
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::backend::Backend;
+use super::error::{Error, StateError};
+use super::ring::Ring;
+use super::state::PartState;
+
+/// Kinds of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Kind {
+    /// A disk (VIRTIO 1.3, §5.2).
+    Block,
+    /// A socket device (VIRTIO 1.3, §5.10).
+    Vsock,
+}
+
+impl Kind {
+    /// Number of queues, hence of ioeventfds.
+    #[must_use]
+    pub const fn queues(self) -> usize {
+        match self {
+            Self::Block => 1,
+            Self::Vsock => 3,
+        }
+    }
+
+    /// Virtio device id (VIRTIO 1.3, §5).
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        match self {
+            Self::Block => virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK,
+            Self::Vsock => virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK,
+        }
+    }
+
+    /// Largest size of queue `index`.
+    pub(super) const fn queue_max(self, index: usize) -> u16 {
+        match (self, index) {
+            (Self::Block, _) => super::block::QUEUE_MAX,
+            (Self::Vsock, super::vsock::EVENT_QUEUE) => super::vsock::EVENT_QUEUE_MAX,
+            (Self::Vsock, _) => super::vsock::QUEUE_MAX,
+        }
+    }
+}
+
+/// A place for a device, with its wires: known before anything is behind it.
+#[derive(Debug)]
+pub struct Slot {
+    /// What will be there.
+    pub kind: Kind,
+    /// irqfd of the device's interrupt (edge-triggered).
+    pub irq: EventFd,
+    /// ioeventfd of each queue's notifications; [`Kind::queues`] of them.
+    pub kicks: Vec<EventFd>,
+}
+
+/// Most queues any kind has.
+pub(super) const MAX_QUEUES: usize = 3;
+
+/// The rings of a running device, by queue index; a queue the driver left alone is `None`.
+pub(super) type Rings = [Option<Ring>; MAX_QUEUES];
+
+/// Something the device must look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    /// The device was started or resumed: no kick tells what happened before.
+    Wake,
+    /// The driver kicked a queue. Kicks are hints: any of them makes the device look at all.
+    Kick,
+    /// The device has work left from its last turn ([`Effects::more`]).
+    Continue,
+    /// A host file descriptor registered under this token has news.
+    Host(u32, EventSet),
+}
+
+/// What the loop shall do for a device after a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// Tell the driver that buffers were used.
+    pub(super) interrupt: bool,
+    /// Give the device another turn, after the others had theirs.
+    pub(super) more: bool,
+}
+
+/// The driver broke the rules of a ring: only a reset helps (VIRTIO 1.3, §2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Broken;
+
+/// A device, as the device thread drives it.
+pub(super) trait Device: Send {
+    /// Replaces what is behind the device. Called while stopped; forgets everything of before.
+    fn attach(&mut self, backend: Backend) -> Result<(), Error>;
+    /// Feature bits of this device type with its backend.
+    fn features(&self) -> u64;
+    /// The device's config space.
+    fn config(&self) -> &[u8];
+    /// Takes the rings; `features` are those the driver accepted. The next event is a `Wake`.
+    fn start(&mut self, rings: Rings, features: u64);
+    /// Takes one turn of bounded length.
+    fn handle(&mut self, event: Event) -> Result<Effects, Broken>;
+    /// Gives the rings back; afterwards guest memory is not touched until the next start.
+    fn stop(&mut self) -> Rings;
+    /// The driver reset the device: nothing it set up survives, the backend does.
+    fn reset(&mut self);
+    /// The device's own part of the saved state.
+    fn save(&self) -> PartState;
+    /// Checks a saved part against the backend, without effect.
+    fn check(&self, part: &PartState) -> Result<(), StateError>;
+    /// Takes over a saved part that passed [`Device::check`].
+    fn load(&mut self, part: PartState);
+}
