@@ -1,0 +1,246 @@
+//! A named lab in the background that many callers share.
+//!
+//! Its folder holds a socket `port-N` and a lock `port-N.lock` for each port, the `console`, QEMU's
+//! process id in `pid`, and the lock `alive`. QEMU holds that one, by a descriptor that it inherits as
+//! its standard input: whoever can take it knows that the lab is gone, and as long as nobody can, the
+//! process id cannot have passed to another process.
+//!
+//! ```text
+//!   down ──up: take the lock, start QEMU, run `true`──► up ──down, or QEMU dies──► down
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use crate::client::{Client, Command, Output};
+use crate::console::Console;
+use crate::qemu::{self, Lifetime, Machine, Ports};
+use crate::{BootFiles, Error};
+
+/// How many commands one lab runs at once. A virtio-serial device has up to 31 ports.
+const PORTS: usize = 8;
+
+/// Whether a lab is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No nested host of this name.
+    Down,
+    /// A nested host runs.
+    Up {
+        /// QEMU's process id.
+        pid: i32,
+        /// How many commands it runs.
+        busy: usize,
+        /// How many commands it can run at once.
+        ports: usize,
+    },
+}
+
+/// A named lab, up or not.
+#[derive(Debug, Clone)]
+pub struct Persistent {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Persistent {
+    /// The lab of this name. Names are per user.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
+            return Err(Error::BadName { name: name.to_owned() });
+        }
+        let base = match std::env::var_os("XDG_RUNTIME_DIR").filter(|base| !base.is_empty()) {
+            Some(base) => PathBuf::from(base).join("calve-lab"),
+            None => PathBuf::from(format!("/tmp/calve-lab-{}", nix::unistd::getuid())),
+        };
+        Ok(Self { name: name.to_owned(), folder: base.join(name) })
+    }
+
+    /// Starts the nested host and waits until it takes commands. SIGINT, SIGTERM and SIGHUP end it
+    /// while it boots; they stay blocked in this thread.
+    pub fn up(&self, machine: &Machine, files: &BootFiles) -> Result<(), Error> {
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        signals.thread_block().map_err(Error::system("block signals"))?;
+        let interrupt = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC);
+        let interrupt = interrupt.map_err(Error::system("watch for signals"))?;
+
+        let alive = self.take()?;
+        let ready = self.start(machine, files, alive).and_then(|mut qemu| {
+            let nothing = Command::new(["true"]).current_dir("/");
+            let (mut out, mut err) = (io::sink(), io::sink());
+            let mut output = Output { stdout: &mut out, stderr: &mut err };
+            self.call(&nothing, &mut output, Some(interrupt.as_fd())).inspect_err(|_| {
+                // Neither call fails for a child that has not been waited for.
+                let _ = qemu.kill();
+                let _ = qemu.wait();
+            })
+        });
+        if ready.is_err() {
+            self.clear()?;
+        }
+        ready.map(drop)
+    }
+
+    /// Runs `command` in the lab and returns its exit status.
+    pub fn exec(&self, command: &Command, output: &mut Output<'_>) -> Result<u8, Error> {
+        self.call(command, output, None)
+    }
+
+    /// Ends the lab and every command in it.
+    pub fn down(&self) -> Result<(), Error> {
+        let State::Up { pid, .. } = self.state()? else {
+            return Err(Error::NotUp { name: self.name.clone() });
+        };
+        // Everything of the nested host is in QEMU's memory: there is nothing to shut down in order.
+        kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(Error::system("end QEMU"))?;
+        let path = self.folder.join("alive");
+        let alive = File::open(&path).map_err(Error::file("open", &path))?;
+        alive.lock().map_err(Error::file("lock", &path))?;
+        self.clear()
+    }
+
+    /// Looks whether the lab is there.
+    pub fn state(&self) -> Result<State, Error> {
+        let path = self.folder.join("alive");
+        let alive = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Down),
+            Err(error) => return Err(Error::file("open", &path)(error)),
+        };
+        match alive.try_lock_shared() {
+            Ok(()) => return Ok(State::Down),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
+        }
+        let path = self.folder.join("pid");
+        let pid = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let bad = |_| Error::file("understand", &path)(ErrorKind::InvalidData.into());
+        let pid = pid.trim().parse().map_err(bad)?;
+        let busy = (1..=PORTS).filter(|port| matches!(self.lock_port(*port), Ok(None))).count();
+        Ok(State::Up { pid, busy, ports: PORTS })
+    }
+
+    /// Takes the lock that says that this lab is ours to start.
+    fn take(&self) -> Result<File, Error> {
+        loop {
+            create_private(&self.folder)?;
+            let path = self.folder.join("alive");
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+            let file = match file {
+                Ok(file) => file,
+                // `down` has removed the folder in between.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::file("create", &path)(error)),
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::AlreadyUp { name: self.name.clone() });
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
+            }
+            let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|m| m.ino()).ok();
+            if inode(file.metadata()) == inode(fs::metadata(&path)) {
+                return Ok(file);
+            }
+        }
+    }
+
+    fn start(&self, machine: &Machine, files: &BootFiles, alive: File) -> Result<Child, Error> {
+        let console = Console::at(&self.folder.join("console"))?;
+        let mut ports = Vec::new();
+        for port in 1..=PORTS {
+            let path = self.socket(port);
+            remove(&path)?;
+            ports.push(UnixListener::bind(&path).map_err(Error::file("create", &path))?);
+        }
+        let stdin = Stdio::from(OwnedFd::from(alive));
+        let appender = console.appender()?;
+        let ports = Ports::Listeners(ports);
+        let qemu = qemu::spawn(machine, files, ports, Lifetime::OfItsOwn, stdin, appender)?;
+        let path = self.folder.join("pid");
+        fs::write(&path, qemu.id().to_string()).map_err(Error::file("write", &path))?;
+        Ok(qemu)
+    }
+
+    fn call(
+        &self,
+        command: &Command,
+        output: &mut Output<'_>,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<u8, Error> {
+        let not_up = || Error::NotUp { name: self.name.clone() };
+        let console = Console::open(&self.folder.join("console")).map_err(|_| not_up())?;
+        for number in 1..=PORTS {
+            let Some(_lock) = self.lock_port(number)? else { continue };
+            let port = UnixStream::connect(self.socket(number)).map_err(|_| not_up())?;
+            let client = Client { port: &port, console: &console, interrupt };
+            return client.call(command, true, output);
+        }
+        Err(Error::Busy { name: self.name.clone(), ports: PORTS })
+    }
+
+    /// Takes a port for one call; none if another call has it.
+    fn lock_port(&self, number: usize) -> Result<Option<File>, Error> {
+        let path = self.folder.join(format!("port-{number}.lock"));
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(Error::file("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::file("lock", &path)(error)),
+        }
+    }
+
+    fn socket(&self, port: usize) -> PathBuf {
+        self.folder.join(format!("port-{port}"))
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::file("remove", &self.folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a folder that only this user can enter, below one of the same kind: a command given to the
+/// lab runs with the rights of the user whose QEMU it is.
+fn create_private(folder: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(Error::file("create", folder))?;
+    for folder in [folder.parent().unwrap_or(folder), folder] {
+        let metadata = match fs::symlink_metadata(folder) {
+            Ok(metadata) => metadata,
+            // `down` has removed it in between; the caller finds out.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::file("look at", folder)(error)),
+        };
+        let ours = metadata.uid() == nix::unistd::getuid().as_raw();
+        if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
+            return Err(Error::file("trust", folder)(ErrorKind::PermissionDenied.into()));
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::file("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}

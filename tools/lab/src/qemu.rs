@@ -1,0 +1,150 @@
+//! QEMU as the nested host's hardware: its command line, and how it is started.
+
+#![allow(unsafe_code)] // `CommandExt::pre_exec`, in one place
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::{prctl, signal::Signal};
+
+use crate::{BootFiles, Error};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// One emulation thread for all processors: with a thread each, the nested host's kernel dies now and
+/// then (`int3` in `__schedule`) when KVM patches its own code. The cache for translated code is in
+/// MiB; nested guests fill the default one quickly.
+const ACCELERATOR: &str = "tcg,thread=single,tb-size=512";
+/// SVM and nested paging are what this is about. Without XSAVES and XSAVEC guests do not complain
+/// about sizes that TCG gets wrong.
+const PROCESSOR: &str = "EPYC,+svm,+npt,-xsaves,-xsavec";
+const KERNEL_COMMAND_LINE: &str =
+    "quiet loglevel=3 reboot=t panic=-1 mitigations=off console=ttyS0";
+
+/// The size of the nested host.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Processors. More than one is no faster: one thread emulates them all.
+    pub cpus: u32,
+    /// Memory in MiB, for its RAM file systems too. Taken from this machine as it is used.
+    pub mem_mib: u32,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { cpus: 1, mem_mib: 8192 }
+    }
+}
+
+/// The ways into the agent, one call at a time each.
+pub(crate) enum Ports {
+    /// One port, connected to what is QEMU's standard input.
+    Stdin,
+    /// A listening socket each.
+    Listeners(Vec<UnixListener>),
+}
+
+/// What happens to QEMU when the thread that started it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// It ends too, even if the thread is killed.
+    OfThread,
+    /// It stays, in a session of its own.
+    OfItsOwn,
+}
+
+/// Starts the nested host; `console` gets its console and QEMU's own messages.
+pub(crate) fn spawn(
+    machine: &Machine,
+    files: &BootFiles,
+    ports: Ports,
+    lifetime: Lifetime,
+    stdin: Stdio,
+    console: File,
+) -> Result<Child, Error> {
+    let program = std::env::current_exe().map_err(Error::system("find this program's path"))?;
+    let messages = console.try_clone().map_err(Error::system("share the console"))?;
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments(machine, files, &ports, &agent_path(&program)?));
+    command.stdin(stdin).stdout(console).stderr(messages);
+    let parent = nix::unistd::getpid();
+    // Ctrl-C at a terminal goes to its whole session: the lab is ended by us, not beside us.
+    let detach = move || {
+        nix::unistd::setsid()?;
+        if let Ports::Listeners(listeners) = &ports {
+            for listener in listeners {
+                fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            }
+        }
+        if lifetime == Lifetime::OfThread {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have died before the line above.
+            if nix::unistd::getppid() != parent {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec `detach` calls only `setsid`, `fcntl`, `prctl` and `getppid`, which are
+    // async-signal-safe; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(detach) };
+    command.spawn().map_err(|source| Error::Program {
+        program: PROGRAM,
+        package: "qemu-system-x86",
+        source,
+    })
+}
+
+fn arguments(machine: &Machine, files: &BootFiles, ports: &Ports, agent: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+    add(&["-no-reboot", "-nodefaults", "-no-user-config", "-display", "none"]);
+    add(&["-accel", ACCELERATOR, "-cpu", PROCESSOR]);
+    add(&["-smp", &machine.cpus.to_string(), "-m", &machine.mem_mib.to_string()]);
+    // What follows `--` becomes an argument of the initial file system's /init.
+    add(&["-append", &format!("{KERNEL_COMMAND_LINE} -- {agent}")]);
+    add(&["-chardev", "file,id=console,path=/proc/self/fd/1,append=on"]);
+    add(&["-serial", "chardev:console"]);
+    add(&[
+        "-virtfs",
+        "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap",
+    ]);
+    add(&["-device", "virtio-serial-pci"]);
+    match ports {
+        Ports::Stdin => {
+            add(&["-chardev", "socket,id=port-1,fd=0", "-device", "virtserialport,chardev=port-1"]);
+        }
+        Ports::Listeners(listeners) => {
+            for fd in listeners.iter().map(|listener| listener.as_raw_fd()) {
+                add(&["-chardev", &format!("socket,id=port-{fd},server=on,wait=off,fd={fd}")]);
+                add(&["-device", &format!("virtserialport,chardev=port-{fd}")]);
+            }
+        }
+    }
+    arguments.extend(["-kernel".into(), files.kernel.clone().into()]);
+    arguments.extend(["-initrd".into(), files.initrd.clone().into()]);
+    arguments
+}
+
+/// This program's path as the kernel's command line can carry it.
+fn agent_path(program: &Path) -> Result<String, Error> {
+    let bad = || Error::BadProgramPath { path: program.to_owned() };
+    let text = program.to_str().ok_or_else(bad)?;
+    if text.contains(['"', '\n']) { Err(bad()) } else { Ok(format!("\"{text}\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_paths_reach_the_guest_or_are_refused() {
+        assert_eq!(agent_path(Path::new("/a b/lab")).unwrap(), "\"/a b/lab\"");
+        assert!(matches!(agent_path(Path::new("/a\"b")), Err(Error::BadProgramPath { .. })));
+    }
+}
