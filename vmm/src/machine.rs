@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -139,7 +140,7 @@ impl Machine {
         let mut vcpus = Vec::with_capacity(parts.vcpus.len());
         for vcpu in &parts.vcpus {
             let msrs = parts.msrs.clone();
-            vcpus.push(vcpu.with(move |fd| VcpuState::save(fd, &msrs))??);
+            vcpus.push(Arc::new(vcpu.with(move |fd| VcpuState::save(fd, &msrs))??));
         }
         Ok(MachineState {
             shape: parts.shape,

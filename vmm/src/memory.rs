@@ -18,7 +18,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
+use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::layout::{HOLE_END, HOLE_START};
 use crate::shape::Shape;
@@ -192,15 +192,6 @@ impl Ram {
             }
         }
         Ok(())
-    }
-
-    /// Whether every byte of `start..start + len` is RAM of one region.
-    pub(crate) fn contains(&self, start: u64, len: u64) -> bool {
-        self.guest.iter().any(|r| {
-            let first = r.start_addr().0;
-            start >= first
-                && start.checked_add(len).is_some_and(|end| end <= first.saturating_add(r.len()))
-        })
     }
 }
 

@@ -15,12 +15,12 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use kvm_ioctls::{IoEventAddress, VmFd};
 use nix::libc;
 use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::boot::{self, Boot, BootError};
+use crate::boot::{self, Boot};
 use crate::bus::Bus;
 use crate::exit::ExitSlot;
 use crate::hypervisor::{Hypervisor, HypervisorError};
@@ -234,7 +234,7 @@ fn device_slot(vm: &VmFd, index: usize, kind: Kind) -> Result<Slot, ShellError> 
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     let irq = line(vm, VIRTIO_GSI + index)?;
     let window = VIRTIO_BASE + u64::from(index) * VIRTIO_WINDOW;
-    let doorbell = IoEventAddress::Mmio(window + virtio::QUEUE_NOTIFY);
+    let doorbell = IoEventAddress::Mmio(window + virtio::NOTIFY_OFFSET);
     let mut kicks = Vec::with_capacity(kind.queues());
     for queue in 0..u32::try_from(kind.queues()).unwrap_or(0) {
         let kick = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)

@@ -4,6 +4,8 @@
 //! here is read back from files that anyone may have touched: decoding is bounded by the input,
 //! refuses leftovers, and what comes out is checked again where it is used.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -88,7 +90,7 @@ pub struct MachineState {
     pub(crate) shape: Shape,
     pub(crate) platform: PlatformState,
     pub(crate) serial: SerialState,
-    pub(crate) vcpus: Vec<VcpuState>,
+    pub(crate) vcpus: Vec<Arc<VcpuState>>,
     pub(crate) devices: Vec<DeviceState>,
 }
 
@@ -101,7 +103,7 @@ impl MachineState {
     /// CPUID leaves that the machine's first vCPU saw, as (function, index, [eax, ebx, ecx, edx]):
     /// what a host must be able to offer before the machine may be thawed there.
     pub fn cpuid(&self) -> impl Iterator<Item = (u32, u32, [u32; 4])> + '_ {
-        let leaves = self.vcpus.first().map(VcpuState::cpuid).unwrap_or_default();
+        let leaves = self.vcpus.first().map(|vcpu| vcpu.cpuid()).unwrap_or_default();
         leaves.iter().map(|l| (l.function, l.index, [l.eax, l.ebx, l.ecx, l.edx]))
     }
 
@@ -117,7 +119,7 @@ impl MachineState {
             encode("serial", SERIAL_VERSION, &self.serial)?,
         ];
         for (n, vcpu) in self.vcpus.iter().enumerate() {
-            sections.push(encode(&format!("vcpu.{n}"), VCPU_VERSION, vcpu)?);
+            sections.push(encode(&format!("vcpu.{n}"), VCPU_VERSION, vcpu.as_ref())?);
         }
         for (n, device) in self.devices.iter().enumerate() {
             sections.push(encode(&format!("device.{n}"), DEVICE_VERSION, device)?);
@@ -141,7 +143,7 @@ impl TryFrom<&[Section]> for MachineState {
             platform: decode(sections, "platform", PLATFORM_VERSION)?,
             serial: decode(sections, "serial", SERIAL_VERSION)?,
             vcpus: (0..vcpus)
-                .map(|n| decode(sections, &format!("vcpu.{n}"), VCPU_VERSION))
+                .map(|n| decode(sections, &format!("vcpu.{n}"), VCPU_VERSION).map(Arc::new))
                 .collect::<Result<_, _>>()?,
             devices: (0..devices)
                 .map(|n| decode(sections, &format!("device.{n}"), DEVICE_VERSION))

@@ -34,8 +34,12 @@ fn line(gsi: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, gsi)
 }
 
-fn system_bus(device: &dyn Aml, bytes: &mut Vec<u8>) {
-    Scope::new("\\_SB_".into(), vec![device]).to_aml_bytes(bytes);
+/// Writes a device below the system bus: its named objects, and perhaps a method.
+fn device(path: &str, objects: &[(&str, &dyn Aml)], method: Option<&dyn Aml>, bytes: &mut Vec<u8>) {
+    let names: Vec<_> = objects.iter().map(|(name, value)| Name::new((*name).into(), *value)).collect();
+    let children = names.iter().map(|name| name as &dyn Aml).chain(method).collect();
+    let device = Device::new(path.into(), children);
+    Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(bytes);
 }
 
 /// Window `slot`, under the id that Linux's virtio-mmio driver listens to.
@@ -45,62 +49,40 @@ fn virtio(slot: u32, bytes: &mut Vec<u8>) {
     let window = Memory32Fixed::new(true, base, 0x1000);
     let interrupt = line(VIRTIO_GSI + slot);
     let resources = ResourceTemplate::new(vec![&window, &interrupt]);
-    let device = Device::new(
-        Path::new(&format!("V{slot:03}")),
-        vec![
-            &Name::new("_HID".into(), &"LNRO0005"),
-            &Name::new("_UID".into(), &slot),
-            &Name::new("_CCA".into(), &ONE),
-            &Name::new("_CRS".into(), &resources),
-        ],
-    );
-    system_bus(&device, bytes);
+    let objects: [(&str, &dyn Aml); 4] =
+        [("_HID", &"LNRO0005"), ("_UID", &slot), ("_CCA", &ONE), ("_CRS", &resources)];
+    device(&format!("V{slot:03}"), &objects, None, bytes);
 }
 
 fn serial(bytes: &mut Vec<u8>) {
     let interrupt = line(COM1_GSI);
     let ports = IO::new(COM1, COM1, 1, 8);
     let resources = ResourceTemplate::new(vec![&interrupt, &ports]);
-    let device = Device::new(
-        "COM1".into(),
-        vec![
-            &Name::new("_HID".into(), &EISAName::new("PNP0501")),
-            &Name::new("_UID".into(), &0_u8),
-            &Name::new("_CRS".into(), &resources),
-        ],
-    );
-    system_bus(&device, bytes);
+    let id = EISAName::new("PNP0501");
+    device("COM1", &[("_HID", &id), ("_UID", &0_u8), ("_CRS", &resources)], None, bytes);
 }
 
 /// The generation identifier, and the event device whose interrupt says that it changed.
 fn generation(bytes: &mut Vec<u8>) {
     #[allow(clippy::cast_possible_truncation, reason = "low memory")]
     let (low, high) = (VMGENID as u32, 0_u32);
-    let identifier = Device::new(
-        "VGEN".into(),
-        vec![
-            &Name::new("_HID".into(), &"CLVE0001"),
-            &Name::new("_CID".into(), &"VM_Gen_Counter"),
-            &Name::new("_DDN".into(), &"VM_Gen_Counter"),
-            &Name::new("ADDR".into(), &Package::new(vec![&low, &high])),
-        ],
-    );
-    system_bus(&identifier, bytes);
+    let address = Package::new(vec![&low, &high]);
+    let objects: [(&str, &dyn Aml); 4] = [
+        ("_HID", &"CLVE0001"),
+        ("_CID", &"VM_Gen_Counter"),
+        ("_DDN", &"VM_Gen_Counter"),
+        ("ADDR", &address),
+    ];
+    device("VGEN", &objects, None, bytes);
 
     let interrupt = line(GED_GSI);
     let resources = ResourceTemplate::new(vec![&interrupt]);
-    let path = Path::new("\\_SB_.VGEN");
-    let notify = Notify::new(&path, &GENERATION_CHANGED);
-    let which = Equal::new(&Arg(0), &GED_GSI);
-    let changed = If::new(&which, vec![&notify]);
-    let events = Device::new(
-        "GED_".into(),
-        vec![
-            &Name::new("_HID".into(), &"ACPI0013"),
-            &Name::new("_UID".into(), &0_u8),
-            &Name::new("_CRS".into(), &resources),
-            &Method::new("_EVT".into(), 1, true, vec![&changed]),
-        ],
-    );
-    system_bus(&events, bytes);
+    let identifier = Path::new("\\_SB_.VGEN");
+    let notify = Notify::new(&identifier, &GENERATION_CHANGED);
+    let ours = Equal::new(&Arg(0), &GED_GSI);
+    let changed = If::new(&ours, vec![&notify]);
+    let event = Method::new("_EVT".into(), 1, true, vec![&changed]);
+    let objects: [(&str, &dyn Aml); 3] =
+        [("_HID", &"ACPI0013"), ("_UID", &0_u8), ("_CRS", &resources)];
+    device("GED_", &objects, Some(&event), bytes);
 }

@@ -45,7 +45,7 @@ pub(super) fn prepare(
     let map = memory_map::of(shape);
     params.e820_entries = u8::try_from(map.len()).unwrap_or(0);
     for (slot, (extent, kind)) in params.e820_table.iter_mut().zip(map) {
-        *slot = boot_e820_entry { addr: extent.start, size: extent.size, type_: kind as u32 };
+        *slot = boot_e820_entry { addr: extent.start, size: extent.size, r#type: kind as u32 };
     }
     memory.write_obj(params, GuestAddress(ZERO_PAGE))?;
     write_page_tables(memory)?;

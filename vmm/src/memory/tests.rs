@@ -54,12 +54,3 @@ fn a_memory_file_of_another_size_is_refused() {
     let error = Ram::reserve(&shape(2)).unwrap().map(&file).unwrap_err();
     assert!(matches!(error, MemoryError::Size { found: 0x10_0000, wanted: 0x20_0000 }));
 }
-
-#[test]
-fn the_hole_is_no_memory() {
-    let ram = Ram::reserve(&shape(3080)).unwrap();
-    assert!(ram.contains(0, HOLE_START));
-    assert!(!ram.contains(HOLE_START - 1, 2));
-    assert!(ram.contains(HOLE_END, 8 << 20));
-    assert!(!ram.contains(u64::MAX, 2));
-}

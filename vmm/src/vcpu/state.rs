@@ -41,7 +41,7 @@ pub enum VcpuStateError {
 }
 
 /// One vCPU, stopped.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct VcpuState {
     cpuid: Vec<kvm_cpuid_entry2>,
     tsc_khz: u32,

@@ -1,11 +1,10 @@
 //! What a device is to the rest: ten methods at most, effects as values.
 //!
 //! ```text
-//!            attach            start(Rings)            handle(Event) -> Effects
-//!  new ──► idle ──► attached ───────────► running ───────────────────┐
-//!                     ▲  ▲ load, reset       │  ▲───────────────────┘
-//!                     │  └──────────────     │
-//!                     └────────── stop() -> Rings
+//!          attach              start(Rings)             notice, work -> Effects
+//!  new ──────────────► at rest ──────────────► running ───────┐
+//!             load, reset │ ▲ ▲                  │  ▲─────────┘
+//!                         └─┘ └── stop -> Rings ─┘
 //! ```
 //!
 //! Starting moves the queues into the device; stopping returns them as plain state, so that
@@ -75,17 +74,13 @@ pub(super) const MAX_QUEUES: usize = 3;
 /// The rings of a running device, by queue index; a queue the driver left alone is `None`.
 pub(super) type Rings = [Option<Ring>; MAX_QUEUES];
 
-/// Something the device must look at.
+/// What a device offers to its driver.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Event {
-    /// The device was started or resumed: no kick tells what happened before.
-    Wake,
-    /// The driver kicked a queue. Kicks are hints: any of them makes the device look at all.
-    Kick,
-    /// The device has work left from its last turn ([`Effects::more`]).
-    Continue,
-    /// A host file descriptor registered under this token has news.
-    Host(u32, EventSet),
+pub(super) struct Offer<'a> {
+    /// Feature bits of the device type; the transport adds its own.
+    pub(super) features: u64,
+    /// The config space.
+    pub(super) config: &'a [u8],
 }
 
 /// What the loop shall do for a device after a turn.
@@ -105,14 +100,16 @@ pub(super) struct Broken;
 pub(super) trait Device: Send {
     /// Replaces what is behind the device. Called while stopped; forgets everything of before.
     fn attach(&mut self, backend: Backend) -> Result<(), Error>;
-    /// Feature bits of this device type with its backend.
-    fn features(&self) -> u64;
-    /// The device's config space.
-    fn config(&self) -> &[u8];
-    /// Takes the rings; `features` are those the driver accepted. The next event is a `Wake`.
+    /// What the device offers with its present backend.
+    fn offer(&self) -> Offer<'_>;
+    /// Takes the rings; `features` are those the driver accepted. Work follows at once, since no
+    /// kick tells of what came before.
     fn start(&mut self, rings: Rings, features: u64);
-    /// Takes one turn of bounded length.
-    fn handle(&mut self, event: Event) -> Result<Effects, Broken>;
+    /// Remembers that a host descriptor, watched under this token, has news. Work follows.
+    fn notice(&mut self, token: u32, what: EventSet);
+    /// Takes one turn of bounded length: looks at every queue and at everything noticed. One turn
+    /// answers a whole batch of events, so that the driver is interrupted once for all of them.
+    fn work(&mut self) -> Result<Effects, Broken>;
     /// Gives the rings back; afterwards guest memory is not touched until the next start.
     fn stop(&mut self) -> Rings;
     /// The driver reset the device: nothing it set up survives, the backend does.

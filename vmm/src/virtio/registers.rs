@@ -19,7 +19,7 @@ use virtio_bindings::virtio_mmio as mmio;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueState;
 
-use super::device::{Device, Kind};
+use super::device::{Device, Kind, Offer};
 use super::error::StateError;
 use super::state::{QueueV1, RegistersV1, event_idx};
 
@@ -36,7 +36,7 @@ const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
 /// Vendor id "CALV", little endian; drivers only print it.
 const VENDOR: u32 = 0x564c_4143;
-/// QueueReset (VIRTIO 1.3, §4.2.2), not in the bindings; unused, as RING_RESET is not offered.
+/// Not a legacy device; without it a driver is refused.
 const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 
 /// Features of the transport itself, offered for every device.
@@ -114,12 +114,12 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    /// A device at power-on that offers `features` besides the transport's.
-    pub(super) fn new(kind: Kind, features: u64, config: &[u8]) -> Self {
+    /// A device at power-on; the transport adds its own features to the offer.
+    pub(super) fn new(kind: Kind, offer: Offer<'_>) -> Self {
         Self {
             kind,
-            offered: features | TRANSPORT_FEATURES,
-            config: config.to_vec(),
+            offered: offer.features | TRANSPORT_FEATURES,
+            config: offer.config.to_vec(),
             device_features_sel: 0,
             driver_features_sel: 0,
             driver_features: 0,
@@ -133,7 +133,8 @@ impl Registers {
     /// Back to power-on, as a write of zero to Status asks.
     pub(super) fn reset(&mut self) {
         let generation = self.generation;
-        *self = Self::new(self.kind, self.offered, &std::mem::take(&mut self.config));
+        let config = std::mem::take(&mut self.config);
+        *self = Self::new(self.kind, Offer { features: self.offered, config: &config });
         self.generation = generation;
     }
 
@@ -305,7 +306,7 @@ impl Registers {
             status: saved.status,
             generation: saved.generation,
             queues: queues.iter().map(QueueRegisters::from).collect(),
-            ..Self::new(kind, device.features(), device.config())
+            ..Self::new(kind, device.offer())
         };
         let steps = saved.status & (ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
         let known = steps | saved.status & (FAILED | NEEDS_RESET);

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_INTERRUPT_STATUS};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::device::{Device, Kind, Slot};
+use super::device::{Device, Kind, Offer, Slot};
 use super::interrupt::Interrupt;
 use super::registers::{Command, QueueRegisters, Registers};
 use super::state::RegistersV1;
@@ -60,7 +60,7 @@ struct Inner {
 
 impl Transport {
     pub(super) fn new(slot: Slot, poke: Arc<EventFd>) -> Self {
-        let registers = Registers::new(slot.kind, 0, &[]);
+        let registers = Registers::new(slot.kind, Offer { features: 0, config: &[] });
         Self {
             kind: slot.kind,
             interrupt: Interrupt::new(slot.irq),
@@ -165,9 +165,10 @@ impl Transport {
         }
     }
 
-    /// The reset is done: the device touches guest memory no more.
+    /// The reset is done: the device touches guest memory no more. A start that came since stays.
     pub(super) fn settle(&self) {
-        self.lock().request = None;
+        let mut inner = self.lock();
+        inner.request.take_if(|request| matches!(request, Request::Reset));
         self.settled.notify_all();
     }
 
@@ -175,6 +176,12 @@ impl Transport {
     pub(super) fn set_parked(&self, parked: bool) {
         self.lock().parked = parked;
         self.settled.notify_all();
+    }
+
+    /// The features the driver accepted, where it is ready and nobody gave up since.
+    pub(super) fn running(&self) -> Option<u64> {
+        let inner = self.lock();
+        inner.registers.running().then(|| inner.registers.driver_features())
     }
 
     /// The device cannot go on (VIRTIO 1.3, §2.1.2).
@@ -188,7 +195,7 @@ impl Transport {
     /// Power-on, with what a newly attached device offers.
     pub(super) fn describe(&self, device: &dyn Device) {
         let mut inner = self.lock();
-        inner.registers = Registers::new(self.kind, device.features(), device.config());
+        inner.registers = Registers::new(self.kind, device.offer());
         inner.request = None;
         self.interrupt.set_status(0);
     }
