@@ -75,7 +75,7 @@ impl Persistent {
         let interrupt = interrupt.map_err(Error::system("watch for signals"))?;
 
         let alive = self.take()?;
-        let ready = self.start(machine, files, alive).and_then(|mut qemu| {
+        let ready = self.start(machine, files, &alive).and_then(|mut qemu| {
             let nothing = Command::new(["true"]).current_dir("/");
             let (mut out, mut err) = (io::sink(), io::sink());
             let mut output = Output { stdout: &mut out, stderr: &mut err };
@@ -98,29 +98,31 @@ impl Persistent {
 
     /// Ends the lab and every command in it.
     pub fn down(&self) -> Result<(), Error> {
-        let State::Up { pid, .. } = self.state()? else {
-            return Err(Error::NotUp { name: self.name.clone() });
-        };
-        // Everything of the nested host is in QEMU's memory: there is nothing to shut down in order.
-        kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(Error::system("end QEMU"))?;
-        let path = self.folder.join("alive");
-        let alive = File::open(&path).map_err(Error::file("open", &path))?;
-        alive.lock().map_err(Error::file("lock", &path))?;
-        self.clear()
+        let not_up = || Error::NotUp { name: self.name.clone() };
+        let alive = self.alive()?.ok_or_else(not_up)?;
+        let state = self.state()?;
+        if let State::Up { pid, .. } = state {
+            // All of the nested host is in QEMU's memory: there is nothing to shut down in order.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(Error::system("end QEMU"))?;
+            alive.lock().map_err(Error::file("lock", &self.folder))?;
+        } else if alive.try_lock().is_err() {
+            // Somebody is starting it this very moment.
+            return Err(not_up());
+        }
+        // The lock is kept meanwhile, so that nobody starts a lab in a folder on its way out.
+        self.clear()?;
+        if state == State::Down { Err(not_up()) } else { Ok(()) }
     }
 
     /// Looks whether the lab is there.
     pub fn state(&self) -> Result<State, Error> {
-        let path = self.folder.join("alive");
-        let alive = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Down),
-            Err(error) => return Err(Error::file("open", &path)(error)),
-        };
+        let Some(alive) = self.alive()? else { return Ok(State::Down) };
         match alive.try_lock_shared() {
             Ok(()) => return Ok(State::Down),
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::file("lock", &self.folder)(error));
+            }
         }
         let path = self.folder.join("pid");
         let pid = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
@@ -128,6 +130,16 @@ impl Persistent {
         let pid = pid.trim().parse().map_err(bad)?;
         let busy = (1..=PORTS).filter(|port| matches!(self.lock_port(*port), Ok(None))).count();
         Ok(State::Up { pid, busy, ports: PORTS })
+    }
+
+    /// The file that QEMU holds the lock of, if there has been a lab of this name.
+    fn alive(&self) -> Result<Option<File>, Error> {
+        let path = self.folder.join("alive");
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("open", &path)(error)),
+        }
     }
 
     /// Takes the lock that says that this lab is ours to start.
@@ -156,7 +168,7 @@ impl Persistent {
         }
     }
 
-    fn start(&self, machine: &Machine, files: &BootFiles, alive: File) -> Result<Child, Error> {
+    fn start(&self, machine: &Machine, files: &BootFiles, alive: &File) -> Result<Child, Error> {
         let console = Console::at(&self.folder.join("console"))?;
         let mut ports = Vec::new();
         for port in 1..=PORTS {
@@ -164,6 +176,8 @@ impl Persistent {
             remove(&path)?;
             ports.push(UnixListener::bind(&path).map_err(Error::file("create", &path))?);
         }
+        // One open file description, one lock: it lasts until both of us have closed it.
+        let alive = alive.try_clone().map_err(Error::system("share the lock"))?;
         let stdin = Stdio::from(OwnedFd::from(alive));
         let appender = console.appender()?;
         let ports = Ports::Listeners(ports);
@@ -185,7 +199,12 @@ impl Persistent {
             let Some(_lock) = self.lock_port(number)? else { continue };
             let port = UnixStream::connect(self.socket(number)).map_err(|_| not_up())?;
             let client = Client { port: &port, console: &console, interrupt };
-            return client.call(command, true, output);
+            let answer = client.call(command, true, output);
+            if let Err(Error::HostEnded { .. }) = &answer {
+                // QEMU closes its sockets shortly before it ends: let nobody find it still there.
+                self.alive()?.map(|alive| alive.lock_shared()).transpose().ok();
+            }
+            return answer;
         }
         Err(Error::Busy { name: self.name.clone(), ports: PORTS })
     }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -120,7 +120,7 @@ fn arguments(machine: &Machine, files: &BootFiles, ports: &Ports, agent: &str) -
             add(&["-chardev", "socket,id=port-1,fd=0", "-device", "virtserialport,chardev=port-1"]);
         }
         Ports::Listeners(listeners) => {
-            for fd in listeners.iter().map(|listener| listener.as_raw_fd()) {
+            for fd in listeners.iter().map(AsRawFd::as_raw_fd) {
                 add(&["-chardev", &format!("socket,id=port-{fd},server=on,wait=off,fd={fd}")]);
                 add(&["-device", &format!("virtserialport,chardev=port-{fd}")]);
             }

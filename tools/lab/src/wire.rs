@@ -230,8 +230,11 @@ impl AnswerReader {
         &mut self,
         mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        if !self.open {
+            return Ok(());
+        }
         let mut used = 0;
-        while self.open {
+        loop {
             let rest = &self.buffer[used..];
             let Some((header, rest)) = rest.split_first_chunk::<FRAME_HEADER>() else { break };
             let [kind, length @ ..] = *header;
