@@ -52,6 +52,8 @@ pub mod memory;
 mod snapshot;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use digest::Digest;
 pub use error::{Damage, Error};

@@ -59,7 +59,7 @@ impl Found<'_> {
     pub(crate) fn manifest(&self, host: Option<&Host>) -> Result<(Manifest, Dir), Error> {
         const FILE: &str = "manifest.json";
         let damaged = |damage| self.damaged(FILE, damage);
-        let dir = self.store.snapshot_dir(self.id)?;
+        let dir = self.store.snapshot_dir(self.id).map_err(|_| damaged(Damage::Missing))?;
         let file = self.regular(&dir, FILE)?;
         let mut bytes = Vec::new();
         let limit = MAX_MANIFEST_LEN as u64 + 1;

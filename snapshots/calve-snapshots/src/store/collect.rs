@@ -29,8 +29,12 @@ impl Store {
     fn dead_drafts(&self) -> Result<Vec<String>, Error> {
         let mut dead = Vec::new();
         for name in self.tmp.names()? {
-            let owned = !name.starts_with('.')
-                && self.tmp.subdir(&name)?.lock(FlockArg::LockExclusiveNonblock)?.is_none();
+            let owned = if name.starts_with('.') {
+                false
+            } else {
+                let Ok(draft) = self.tmp.subdir(&name) else { continue }; // not ours
+                draft.lock(FlockArg::LockExclusiveNonblock)?.is_none()
+            };
             if !owned {
                 dead.push(name);
             }

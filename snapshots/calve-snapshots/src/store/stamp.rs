@@ -44,6 +44,13 @@ impl Stamp {
     }
 }
 
+#[cfg(test)]
+impl Stamp {
+    pub(crate) fn settled(&self) -> bool {
+        self.settled
+    }
+}
+
 fn changed_before(metadata: &Metadata, limit: Option<SystemTime>) -> bool {
     let limit = limit.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let seconds = u64::try_from(metadata.ctime()).ok();

@@ -1,0 +1,166 @@
+//! Build, list, open, inspect, rebuild, remove.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use crate::testing::*;
+use crate::*;
+
+#[test]
+fn what_was_built_is_what_is_opened() {
+    let f = Fixture::new();
+    let id = f.build("py");
+    let snapshot = f.open("py").unwrap();
+    assert_eq!((snapshot.name(), snapshot.id()), ("py", id));
+    assert_eq!(snapshot.state().encode(), golden_state());
+    let mut memory = vec![0; 1 << 20];
+    snapshot.memory().read_exact_at(&mut memory, 0).unwrap();
+    assert!(memory == Ram::golden().bytes());
+    let mut kernel = vec![0; KERNEL.len()];
+    snapshot.kernel().read_exact_at(&mut kernel, 0).unwrap();
+    assert_eq!(kernel, KERNEL);
+    assert!(snapshot.code().is_none());
+}
+
+#[test]
+fn a_draft_writes_the_golden_manifest() {
+    let f = Fixture::new();
+    f.build("py");
+    let mut manifest = f.open("py").unwrap().manifest().clone();
+    manifest.created_ms = 1_795_348_800_000; // the golden one's, alone not an input
+    assert_eq!(manifest.encode().unwrap(), golden_manifest());
+}
+
+#[test]
+fn the_golden_snapshot_opens() {
+    let f = Fixture::new();
+    f.build("other"); // brings the images
+    let dir = f.path("snapshots").join(GOLDEN_ID);
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("manifest.json"), golden_manifest()).unwrap();
+    fs::write(dir.join("state"), golden_state()).unwrap();
+    fs::write(dir.join("memory.0"), Ram::golden().bytes()).unwrap();
+    let target = format!("../snapshots/{GOLDEN_ID}");
+    std::os::unix::fs::symlink(target, f.path("names/golden")).unwrap();
+    assert_eq!(f.open("golden").unwrap().id().hex(), GOLDEN_ID);
+}
+
+#[test]
+fn everything_is_the_owners_alone_and_read_only() {
+    let f = Fixture::new();
+    f.build("py");
+    let mode =
+        |path: &str| fs::symlink_metadata(f.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(""), 0o700);
+    for file in f.files() {
+        let path = f.path(&file);
+        if path.is_symlink() {
+            continue;
+        }
+        assert_eq!(mode(&file), if path.is_dir() { 0o700 } else { 0o400 }, "{file}");
+    }
+}
+
+#[test]
+fn a_store_that_others_may_write_is_refused() {
+    let f = Fixture::new();
+    fs::set_permissions(f.path(""), fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(matches!(Store::open(f.path("")), Err(Error::NotPrivate(_))));
+}
+
+#[test]
+fn equal_images_are_kept_once() {
+    let f = Fixture::new();
+    f.build("a");
+    f.build("b");
+    assert_eq!(fs::read_dir(f.path("images")).unwrap().count(), 2); // kernel, root
+    f.store.remove("a").unwrap();
+    assert!(f.open("b").is_ok());
+    f.store.remove("b").unwrap();
+    assert_eq!(f.files(), [""; 0]);
+}
+
+#[test]
+fn a_damaged_image_in_the_store_is_healed_by_the_next_build() {
+    let f = Fixture::new();
+    f.build("a");
+    let image = f.path("images").join(Digest::of(ROOT).hex());
+    fs::remove_file(&image).unwrap();
+    fs::write(&image, b"golden root?").unwrap();
+    assert!(matches!(f.open("a"), Err(Error::Damaged { .. })));
+    f.build("b");
+    f.open("a").unwrap();
+    f.open("b").unwrap();
+}
+
+#[test]
+fn a_rebuild_takes_the_place_of_the_old_one() {
+    let f = Fixture::new();
+    let old = f.build("py");
+    let open = f.open("py").unwrap();
+    let mut draft = f.draft("py");
+    assert_eq!(f.open("py").unwrap().id(), old, "the old one stays until the commit");
+    draft.add_image(Role::Code, &f.input("code", b"code")).unwrap();
+    let new = draft.commit(recipe()).unwrap();
+    assert_ne!(old, new);
+    let snapshot = f.open("py").unwrap();
+    assert_eq!(snapshot.id(), new);
+    assert!(snapshot.code().is_some());
+    assert!(!f.path("snapshots").join(old.hex()).exists());
+    // Whoever had the old one open keeps it.
+    open.memory().read_exact_at(&mut [0; 4096], 4096).unwrap();
+}
+
+#[test]
+fn removal_leaves_open_snapshots_alone() {
+    let f = Fixture::new();
+    f.build("py");
+    let snapshot = f.open("py").unwrap();
+    f.store.remove("py").unwrap();
+    assert_eq!(f.files(), [""; 0]);
+    let mut page = [0; 4096];
+    snapshot.memory().read_exact_at(&mut page, 2 * 4096).unwrap();
+    assert_eq!(page, [2; 4096]);
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_known_ones() {
+    let f = Fixture::new();
+    let unknown = f.store.remove("py").unwrap_err().to_string();
+    assert!(unknown.contains("the store is empty"), "{unknown}");
+    f.build("node");
+    for error in [f.open("py").map(drop), f.store.remove("py"), f.store.inspect("py").map(drop)] {
+        let Err(Error::NotFound { name, known, .. }) = error else { panic!("{error:?}") };
+        assert_eq!((&name[..], known), ("py", vec!["node".to_owned()]));
+    }
+    assert!(matches!(f.open("../node"), Err(Error::InvalidName(_))));
+    assert!(matches!(f.store.draft(".node"), Err(Error::InvalidName(_))));
+}
+
+#[test]
+fn the_list_shows_bad_snapshots_among_the_good() {
+    let f = Fixture::new();
+    let (b, a) = (f.build("b"), f.build("a"));
+    fs::remove_file(f.path("snapshots").join(b.hex()).join("manifest.json")).unwrap();
+    let list = f.store.list().unwrap();
+    let names: Vec<_> = list.iter().map(|e| (&e.name[..], e.id)).collect();
+    assert_eq!(names, [("a", a), ("b", b)]);
+    assert!(list[0].manifest.is_ok());
+    assert!(matches!(&list[1].manifest, Err(Error::Damaged { name, .. }) if name == "b"));
+    f.store.remove("b").unwrap(); // can be removed all the same, without taking images from `a`
+    f.open("a").unwrap();
+}
+
+#[test]
+fn inspection_counts_bytes_on_disk() {
+    let f = Fixture::new();
+    f.build("py");
+    let found = f.store.inspect("py").unwrap();
+    let memory = found.files.iter().find(|file| file.name == "memory.0").unwrap();
+    assert_eq!(memory.length, 1 << 20);
+    assert!((5 * 4096..1 << 20).contains(&memory.on_disk), "{}", memory.on_disk);
+    assert_eq!(found.manifest.layers[0].pages, 5);
+    assert_eq!(found.sections[0].name, "vcpu.0");
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["sections"][0]["length"], 4);
+}
