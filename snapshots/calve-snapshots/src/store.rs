@@ -7,11 +7,11 @@
 //!   images/<digest>       kernels, root and code images, each once
 //!   stamps/<digest>       which file was found to have that digest (see `stamp`)
 //!   tmp/<name>/           the draft of <name>, locked by its builder
-//!   tmp/.*                what is on its way out
+//!   tmp/.link-<name>      the link on its way into names/
 //! ```
 //!
-//! A snapshot comes into being by a rename of its finished, fsynced draft and goes by a rename into
-//! `tmp/`; nothing under `names/`, `snapshots/` and `images/` is ever half-written.
+//! A snapshot comes into being by a rename of its finished, fsynced draft, and is found by its name
+//! only: what no name links to is garbage, whole or not. Nothing that can be found is half-written.
 //!
 //! # Locks
 //!

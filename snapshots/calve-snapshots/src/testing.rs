@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -76,6 +77,11 @@ pub(crate) fn host() -> Host {
 pub(crate) fn recipe() -> Recipe {
     let Manifest { cpu, machine, function, stats, .. } = golden_manifest().try_into().unwrap();
     Recipe { cpu, vcpus: machine.vcpus, cmdline: machine.cmdline, function, stats }
+}
+
+/// When the golden snapshot was made.
+pub(crate) fn golden_time() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_795_348_800_000)
 }
 
 /// A store in a directory of its own, and a folder for inputs beside it.

@@ -13,86 +13,60 @@ impl Store {
     /// whoever opens the store next will do it.
     pub(super) fn sweep(&self) -> Result<(), Error> {
         let Some(_lock) = self.lock(FlockArg::LockExclusiveNonblock)? else { return Ok(()) };
-        let dead = self.dead_drafts()?;
-        let live = self.live()?;
-        let nameless = |hex: &String| Digest::from_hex(hex).is_none_or(|id| !live.contains(&id));
-        if dead.is_empty() && !self.snapshots.names()?.iter().any(nameless) {
+        let dead = self.dead()?;
+        if dead.is_empty() && self.nameless()?.is_empty() {
             return Ok(());
         }
-        // Drafts go last: while one is there, a sweep that is cut short will be taken up again.
         self.collect()?;
-        dead.iter().try_for_each(|name| self.remove_tmp(name))
+        // Last: while one is there, a sweep that was cut short will be taken up again.
+        dead.iter().try_for_each(|name| self.tmp.remove(name))
     }
 
     /// Entries of `tmp/` that no live process owns: unlocked drafts, and dotted entries, which exist
     /// only while the store lock is held exclusively (as it is here).
-    fn dead_drafts(&self) -> Result<Vec<String>, Error> {
-        let mut dead = Vec::new();
-        for name in self.tmp.names()? {
-            let owned = if name.starts_with('.') {
-                false
-            } else {
-                let Ok(draft) = self.tmp.subdir(&name) else { continue }; // not ours
-                draft.lock(FlockArg::LockExclusiveNonblock)?.is_none()
+    fn dead(&self) -> Result<Vec<String>, Error> {
+        let mut dead = self.tmp.names()?;
+        dead.retain(|name| {
+            let unlocked = || {
+                let lock = self.tmp.subdir(name)?.lock(FlockArg::LockExclusiveNonblock)?;
+                Ok::<_, Error>(lock.is_some())
             };
-            if !owned {
-                dead.push(name);
-            }
-        }
+            name.starts_with('.') || unlocked().unwrap_or(false)
+        });
         Ok(dead)
     }
 
-    /// Removes snapshots without a name, then images and stamps that no snapshot mentions. The caller
-    /// holds the store lock exclusively.
+    /// Removes what no name needs: images and stamps, then the snapshots themselves. The caller holds
+    /// the store lock exclusively.
     pub(super) fn collect(&self) -> Result<(), Error> {
-        let live = self.live()?;
-        let live_names: BTreeSet<String> = live.iter().map(Digest::hex).collect();
-        let mut trash = Vec::new();
-        for name in self.snapshots.names()? {
-            if !live_names.contains(&name) {
-                trash.push(self.discard(&name)?);
-            }
-        }
         // A snapshot that cannot be read may need any image: then none is removed.
-        if let Some(needed) = self.needed(&live) {
+        if let Some(needed) = self.needed()? {
             for dir in [&self.images, &self.stamps] {
                 let unneeded = dir.names()?.into_iter().filter(|file| !needed.contains(file));
                 unneeded.into_iter().try_for_each(|file| dir.unlink(&file))?;
             }
         }
-        trash.iter().flatten().try_for_each(|name| self.remove_tmp(name))
+        // Last, for the same reason as above.
+        self.nameless()?.iter().try_for_each(|hex| self.snapshots.remove(hex))
     }
 
-    /// Moves the snapshot directory `hex`, if it exists, out of sight in one step. Returns its name in `tmp/`.
-    pub(super) fn discard(&self, hex: &str) -> Result<Option<String>, Error> {
-        if self.snapshots.stat(hex).is_err() {
-            return Ok(None);
-        }
-        let trash = format!(".trash-{hex}");
-        self.remove_tmp(&trash)?;
-        self.snapshots.rename(hex, &self.tmp, &trash)?;
-        Ok(Some(trash))
-    }
-
-    fn remove_tmp(&self, name: &str) -> Result<(), Error> {
-        match self.tmp.stat(name) {
-            Err(_) => Ok(()),
-            Ok(stat) if stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFDIR => {
-                self.tmp.remove_dir(name)
-            }
-            Ok(_) => self.tmp.unlink(name),
-        }
+    /// Snapshots that no name stands for.
+    fn nameless(&self) -> Result<Vec<String>, Error> {
+        let live: BTreeSet<_> = self.live()?.iter().map(Digest::hex).collect();
+        let mut nameless = self.snapshots.names()?;
+        nameless.retain(|hex| !live.contains(hex));
+        Ok(nameless)
     }
 
     /// The digests that live snapshots mention, as file names; `None` if one cannot be read.
-    fn needed(&self, live: &BTreeSet<Digest>) -> Option<BTreeSet<String>> {
+    fn needed(&self) -> Result<Option<BTreeSet<String>>, Error> {
         let mut needed = BTreeSet::new();
-        for id in live {
-            let found = Found { store: self, name: "", id: *id };
-            let (manifest, _) = found.manifest(None).ok()?;
+        for id in self.live()? {
+            let found = Found { store: self, name: "", id };
+            let Ok((manifest, _)) = found.manifest(None) else { return Ok(None) };
             needed.extend(manifest.images.iter().map(|blob| blob.digest.hex()));
             needed.extend(manifest.layers.iter().map(|layer| layer.digest.hex()));
         }
-        Some(needed)
+        Ok(Some(needed))
     }
 }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir as Entries;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags, openat, readlinkat, renameat, renameat2,
+};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, symlinkat, unlinkat};
 
@@ -88,6 +90,12 @@ impl Dir {
         renameat(&self.fd, name, &to.fd, new_name).map_err(io_error("write", to.path_of(new_name)))
     }
 
+    /// Lets `name` and `other_name` in `other` change places; both exist.
+    pub(crate) fn exchange(&self, name: &str, other: &Self, other_name: &str) -> Result<(), Error> {
+        renameat2(&self.fd, name, &other.fd, other_name, RenameFlags::RENAME_EXCHANGE)
+            .map_err(io_error("write", other.path_of(other_name)))
+    }
+
     /// Gives the file `name` a second name, `to/new_name`; one that exists already is an error.
     pub(crate) fn link(&self, name: &str, to: &Self, new_name: &str) -> Result<(), Errno> {
         linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty())
@@ -114,9 +122,9 @@ impl Dir {
         }
     }
 
-    /// Removes the directory `name` and the files in it. The store nests no deeper.
-    pub(crate) fn remove_dir(&self, name: &str) -> Result<(), Error> {
-        let dir = self.subdir(name)?;
+    /// Removes `name`, a file, a link, or a directory with the files in it. The store nests no deeper.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Error> {
+        let Ok(dir) = self.subdir(name) else { return self.unlink(name) };
         for file in dir.names()? {
             dir.unlink(&file)?;
         }

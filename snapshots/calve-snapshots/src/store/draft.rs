@@ -102,8 +102,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Publishes the snapshot under the draft's name, in place of an older one. Returns its id.
-    pub fn commit(mut self, recipe: Recipe) -> Result<Digest, Error> {
-        let manifest = self.manifest(recipe)?;
+    pub fn commit(self, recipe: Recipe) -> Result<Digest, Error> {
+        self.commit_at(SystemTime::now(), recipe)
+    }
+
+    pub(super) fn commit_at(mut self, now: SystemTime, recipe: Recipe) -> Result<Digest, Error> {
+        let manifest = self.manifest(now, recipe)?;
         let describe = |source| Error::Describe { name: self.name.clone(), source };
         let bytes = manifest.encode().map_err(describe)?;
         let id = Digest::of(&bytes);
@@ -113,22 +117,24 @@ impl<'a> Draft<'a> {
         let _store_lock = store.lock(FlockArg::LockExclusive)?;
         self.publish_images(&manifest.images)?;
         self.dir.sync()?;
-        store.discard(&id.hex())?; // the same snapshot, committed before: ours is known to be whole
-        store.tmp.rename(&self.name, &store.snapshots, &id.hex())?;
+        // The same snapshot may have been committed before; ours is known to be whole.
+        let exists = store.snapshots.stat(&id.hex()).is_ok();
+        let publish = if exists { Dir::exchange } else { Dir::rename };
+        publish(&store.tmp, &self.name, &store.snapshots, &id.hex())?;
         store.snapshots.sync()?;
         let link = link_name(&self.name);
-        store.tmp.unlink(&link)?;
+        store.tmp.remove(&link)?;
         store.tmp.symlink(&format!("{LINK}{}", id.hex()), &link)?;
         store.tmp.rename(&link, &store.names, &self.name)?;
         store.names.sync()?;
         self.committed = true;
-        // What the name stood for before may be garbage now. The commit stands even if it cannot be
-        // removed; the next `Store::open` tries again.
-        let _ = store.collect();
+        // What stood here before may be garbage now. The commit stands even if it cannot be removed; the
+        // next `Store::open` tries again.
+        let _ = store.tmp.remove(&self.name).and_then(|()| store.collect());
         Ok(id)
     }
 
-    fn manifest(&self, recipe: Recipe) -> Result<Manifest, Error> {
+    fn manifest(&self, now: SystemTime, recipe: Recipe) -> Result<Manifest, Error> {
         let missing = |missing| Error::Incomplete { name: self.name.clone(), missing };
         let (architecture, state) = self.state.ok_or_else(|| missing("state"))?;
         let (memory, layer) = self.memory.clone().ok_or_else(|| missing("memory"))?;
@@ -137,7 +143,7 @@ impl<'a> Draft<'a> {
             root: self.root.ok_or_else(|| missing("root image"))?,
             code: self.code,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Manifest {
             format_version: MANIFEST_VERSION,
             architecture,
@@ -173,8 +179,8 @@ impl Drop for Draft<'_> {
         }
         // Best effort: what cannot be removed now, the next `Store::open` sweeps away.
         if let Ok(_store_lock) = self.store.lock(FlockArg::LockExclusive) {
-            let _ = self.store.tmp.remove_dir(&self.name);
-            let _ = self.store.tmp.unlink(&link_name(&self.name));
+            let _ = self.store.tmp.remove(&self.name);
+            let _ = self.store.tmp.remove(&link_name(&self.name));
             // A commit that failed half-way may have published images, or a snapshot without a name.
             let _ = self.store.collect();
         }

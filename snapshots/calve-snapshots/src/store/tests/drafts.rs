@@ -130,12 +130,10 @@ fn leftovers_of_dead_builders_are_swept_when_the_store_is_opened() {
     let f = Fixture::new();
     f.build("py");
     let before = f.files();
-    // As kill -9 leaves them: a draft that nobody locks, one half-collected snapshot, one that was
-    // renamed but not named yet, with an image of its own.
+    // As kill -9 leaves them: a draft that nobody locks, a link not yet in its place, and a snapshot
+    // that was renamed but not named, with an image of its own.
     fs::create_dir(f.path("tmp/dead")).unwrap();
     fs::write(f.path("tmp/dead/memory.0"), b"half").unwrap();
-    fs::create_dir(f.path("tmp/.trash-x")).unwrap();
-    fs::write(f.path("tmp/.trash-x/state"), b"old").unwrap();
     std::os::unix::fs::symlink("x", f.path("tmp/.link-py")).unwrap();
     let nameless = f.path("snapshots").join(Digest::of(b"nameless").hex());
     fs::create_dir(&nameless).unwrap();

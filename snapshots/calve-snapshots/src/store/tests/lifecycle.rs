@@ -25,10 +25,28 @@ fn what_was_built_is_what_is_opened() {
 #[test]
 fn a_draft_writes_the_golden_manifest() {
     let f = Fixture::new();
-    f.build("py");
-    let mut manifest = f.open("py").unwrap().manifest().clone();
-    manifest.created_ms = 1_795_348_800_000; // the golden one's, alone not an input
-    assert_eq!(manifest.encode().unwrap(), golden_manifest());
+    let id = f.draft("py").commit_at(golden_time(), recipe()).unwrap();
+    assert_eq!(id.hex(), GOLDEN_ID);
+    let written = fs::read(f.path("names/py/manifest.json")).unwrap();
+    assert_eq!(written, golden_manifest());
+}
+
+#[test]
+fn the_same_snapshot_built_again_replaces_a_damaged_one() {
+    let f = Fixture::new();
+    for name in ["a", "b"] {
+        let id = f.draft(name).commit_at(golden_time(), recipe()).unwrap();
+        assert_eq!(id.hex(), GOLDEN_ID);
+        assert_eq!(f.open(name).unwrap().id(), id);
+        super::damage::flip(&f.path("snapshots").join(GOLDEN_ID).join("state"), 30);
+        assert!(f.open(name).is_err());
+    }
+    f.draft("b").commit_at(golden_time(), recipe()).unwrap();
+    f.open("a").unwrap();
+    f.store.remove("a").unwrap();
+    f.open("b").unwrap();
+    f.store.remove("b").unwrap();
+    assert_eq!(f.files(), [""; 0]);
 }
 
 #[test]
