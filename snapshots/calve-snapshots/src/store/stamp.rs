@@ -5,12 +5,11 @@
 //!
 //! What that is worth: every write, truncation or change of mode through the file system moves the
 //! ctime, which no call sets back, so whatever damages a file *from above* voids its stamp. Not
-//! noticed are bits that rot on the medium (reading the file again only finds them once it has left
-//! the page cache), writes to the raw device, whoever winds the clock back, and stores through a
-//! shared mapping that was made writable before the file was hashed. All of these take the store's
-//! owner or root, who could as well write the stamp, or replace the snapshot by another with the
-//! right digests. A hostile guest or worker has no writable handle on any file of the store. Who fears
-//! the medium calls [`Store::verify`], which never reads a stamp.
+//! noticed are bits that rot on the medium, writes to the raw device, a clock wound back, and stores
+//! through a shared mapping that was made writable before the file was hashed (on tmpfs, through any
+//! shared mapping). Rot is for [`Store::verify`], which never reads a stamp. The others take the store's
+//! owner or root, who could as well write the stamp, or replace the snapshot by another with the right
+//! digests. A hostile guest or worker has no writable handle on any file of the store.
 //!
 //! The clock behind ctime ticks every 1 to 10 ms (CONFIG_HZ), and a second write within a tick leaves
 //! it as it is. So, as git does with its index, a file that changed within [`SETTLED`] before it was
