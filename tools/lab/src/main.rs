@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use calve_lab::{
     BootFiles, Command, Error, Machine, OneShot, Output, Persistent, State, agent, cache_dir,
 };
@@ -51,6 +52,9 @@ enum Sub {
         machine: MachineArgs,
         #[command(flatten)]
         name: Name,
+        /// Stay in the foreground, say `ready`, and end the lab with standard input or on a signal
+        #[arg(long)]
+        hold: bool,
     },
     /// Run a command in a lab that is up
     Exec {
@@ -168,11 +172,16 @@ fn run(command: Sub) -> anyhow::Result<u8> {
     let mut output = Output { stdout: &mut stdout, stderr: &mut stderr };
     match command {
         Sub::Run { machine, command } => {
-            let lab = OneShot::boot(&machine.machine(), &boot_files()?)?;
+            let lab = OneShot::boot(&machine.machine()?, &boot_files()?)?;
             Ok(lab.run(&command.command(), &mut output)?)
         }
-        Sub::Up { machine, name } => {
-            name.lab()?.up(&machine.machine(), &boot_files()?)?;
+        Sub::Up { machine, name, hold } => {
+            let (lab, machine, files) = (name.lab()?, machine.machine()?, boot_files()?);
+            if hold {
+                lab.hold(&machine, &files, std::io::stdin(), || println!("ready"))?;
+            } else {
+                lab.up(&machine, &files)?;
+            }
             Ok(0)
         }
         Sub::Exec { name, keep_caches, command } => {
@@ -223,8 +232,9 @@ fn status(lab: &Persistent) -> anyhow::Result<u8> {
 }
 
 impl MachineArgs {
-    fn machine(&self) -> Machine {
-        Machine { cpus: self.cpus, mem_mib: self.mem }
+    fn machine(&self) -> anyhow::Result<Machine> {
+        let program = std::env::current_exe().context("cannot find this program's path")?;
+        Ok(Machine { cpus: self.cpus, mem_mib: self.mem, program })
     }
 }
 

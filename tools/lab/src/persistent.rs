@@ -9,22 +9,20 @@
 //!   down ──up: take the lock, start QEMU, run `true`──► up ──down, or QEMU dies──► down
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+mod start;
 
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::Error;
 use crate::client::{Client, Command, Output};
 use crate::console::Console;
-use crate::qemu::{self, Lifetime, Machine, Ports};
-use crate::{BootFiles, Error};
 
 /// How many commands one lab runs at once. A virtio-serial device has up to 31 ports.
 const PORTS: usize = 8;
@@ -64,31 +62,6 @@ impl Persistent {
             None => PathBuf::from(format!("/tmp/calve-lab-{}", nix::unistd::getuid())),
         };
         Ok(Self { name: name.to_owned(), folder: base.join(name) })
-    }
-
-    /// Starts the nested host and waits until it takes commands. SIGINT, SIGTERM and SIGHUP end it
-    /// while it boots; they stay blocked in this thread.
-    pub fn up(&self, machine: &Machine, files: &BootFiles) -> Result<(), Error> {
-        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-        signals.thread_block().map_err(Error::system("block signals"))?;
-        let interrupt = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC);
-        let interrupt = interrupt.map_err(Error::system("watch for signals"))?;
-
-        let alive = self.take()?;
-        let ready = self.start(machine, files, &alive).and_then(|mut qemu| {
-            let nothing = Command::new(["true"]).current_dir("/");
-            let (mut out, mut err) = (io::sink(), io::sink());
-            let mut output = Output { stdout: &mut out, stderr: &mut err };
-            self.call(&nothing, &mut output, Some(interrupt.as_fd())).inspect_err(|_| {
-                // Neither call fails for a child that has not been waited for.
-                let _ = qemu.kill();
-                let _ = qemu.wait();
-            })
-        });
-        if ready.is_err() {
-            self.clear()?;
-        }
-        ready.map(drop)
     }
 
     /// Runs `command` in the lab and returns its exit status.
@@ -142,51 +115,6 @@ impl Persistent {
         }
     }
 
-    /// Takes the lock that says that this lab is ours to start.
-    fn take(&self) -> Result<File, Error> {
-        loop {
-            create_private(&self.folder)?;
-            let path = self.folder.join("alive");
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-            let file = match file {
-                Ok(file) => file,
-                // `down` has removed the folder in between.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::file("create", &path)(error)),
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::AlreadyUp { name: self.name.clone() });
-                }
-                Err(TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
-            }
-            let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|m| m.ino()).ok();
-            if inode(file.metadata()) == inode(fs::metadata(&path)) {
-                return Ok(file);
-            }
-        }
-    }
-
-    fn start(&self, machine: &Machine, files: &BootFiles, alive: &File) -> Result<Child, Error> {
-        let console = Console::at(&self.folder.join("console"))?;
-        let mut ports = Vec::new();
-        for port in 1..=PORTS {
-            let path = self.socket(port);
-            remove(&path)?;
-            ports.push(UnixListener::bind(&path).map_err(Error::file("create", &path))?);
-        }
-        // One open file description, one lock: it lasts until both of us have closed it.
-        let alive = alive.try_clone().map_err(Error::system("share the lock"))?;
-        let stdin = Stdio::from(OwnedFd::from(alive));
-        let appender = console.appender()?;
-        let ports = Ports::Listeners(ports);
-        let qemu = qemu::spawn(machine, files, ports, Lifetime::OfItsOwn, stdin, appender)?;
-        let path = self.folder.join("pid");
-        fs::write(&path, qemu.id().to_string()).map_err(Error::file("write", &path))?;
-        Ok(qemu)
-    }
-
     fn call(
         &self,
         command: &Command,
@@ -232,34 +160,5 @@ impl Persistent {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// Makes a folder that only this user can enter, below one of the same kind: a command given to the
-/// lab runs with the rights of the user whose QEMU it is.
-fn create_private(folder: &Path) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(Error::file("create", folder))?;
-    for folder in [folder.parent().unwrap_or(folder), folder] {
-        let metadata = match fs::symlink_metadata(folder) {
-            Ok(metadata) => metadata,
-            // `down` has removed it in between; the caller finds out.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::file("look at", folder)(error)),
-        };
-        let ours = metadata.uid() == nix::unistd::getuid().as_raw();
-        if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
-            return Err(Error::file("trust", folder)(ErrorKind::PermissionDenied.into()));
-        }
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::file("remove", path)(error))
-        }
-        _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -26,19 +26,15 @@ const PROCESSOR: &str = "EPYC,+svm,+npt,-xsaves,-xsavec";
 const KERNEL_COMMAND_LINE: &str =
     "quiet loglevel=3 reboot=t panic=-1 mitigations=off console=ttyS0";
 
-/// The size of the nested host.
+/// What the nested host is made of.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// Processors. More than one is no faster: one thread emulates them all.
     pub cpus: u32,
     /// Memory in MiB, for its RAM file systems too. Taken from this machine as it is used.
     pub mem_mib: u32,
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self { cpus: 1, mem_mib: 8192 }
-    }
+    /// The path of the program `calve-lab`, which is the agent inside as well.
+    pub program: PathBuf,
 }
 
 /// The ways into the agent, one call at a time each.
@@ -67,10 +63,9 @@ pub(crate) fn spawn(
     stdin: Stdio,
     console: File,
 ) -> Result<Child, Error> {
-    let program = std::env::current_exe().map_err(Error::system("find this program's path"))?;
     let messages = console.try_clone().map_err(Error::system("share the console"))?;
     let mut command = Command::new(PROGRAM);
-    command.args(arguments(machine, files, &ports, &agent_path(&program)?));
+    command.args(arguments(machine, files, &ports, &agent_path(&machine.program)?));
     command.stdin(stdin).stdout(console).stderr(messages);
     let parent = nix::unistd::getpid();
     // Ctrl-C at a terminal goes to its whole session: the lab is ended by us, not beside us.

@@ -126,6 +126,23 @@ fn a_persistent_lab_serves_many_callers() {
     a_dead_host_says_why(&lab);
 }
 
+#[test]
+#[ignore = "needs QEMU: run by cargo xtask test"]
+fn a_held_lab_ends_with_its_holder() {
+    let lab = Lab::new();
+    let mut holder = lab.command(&["up", "--hold", "--mem", "1024"]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    assert_eq!(lab.shell("echo here").stdout, "here\n");
+    // What the kernel does when the process that holds the other end dies.
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    assert_eq!(lab.say(&["status"]).stdout, "down\n");
+    assert_eq!(fs::read_dir(lab.runtime.path().join("calve-lab")).unwrap().count(), 0);
+}
+
 fn statuses_are_kept(lab: &Lab) {
     assert_eq!(lab.shell("exit 42").status, Some(42));
     assert_eq!(lab.shell("kill -TERM $$").status, Some(128 + 15));
