@@ -108,7 +108,9 @@ pub enum StateError {
         got: Kind,
     },
     /// Features that this device does not offer with its present backend.
-    #[error("it has features {0:#x} that this device does not offer; attach the backend it was saved with")]
+    #[error(
+        "it has features {0:#x} that this device does not offer; attach the backend it was saved with"
+    )]
     Features(u64),
     /// A status that the status machine cannot reach.
     #[error("status {0:#x} is not one a driver can reach")]
@@ -125,7 +127,9 @@ pub enum StateError {
     #[error("queue {0} has an impossible size or ring address")]
     Queue(usize),
     /// The disk has changed.
-    #[error("the disk had {saved} sectors, the attached one has {attached}; attach the disk it was saved with")]
+    #[error(
+        "the disk had {saved} sectors, the attached one has {attached}; attach the disk it was saved with"
+    )]
     Capacity {
         /// Sectors at save.
         saved: u64,

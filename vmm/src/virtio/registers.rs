@@ -252,7 +252,12 @@ impl Registers {
             self.status |= FAILED;
             return Command::Halt;
         }
-        let steps = [(ACKNOWLEDGE, 0), (DRIVER, ACKNOWLEDGE), (FEATURES_OK, DRIVER), (DRIVER_OK, FEATURES_OK)];
+        let steps = [
+            (ACKNOWLEDGE, 0),
+            (DRIVER, ACKNOWLEDGE),
+            (FEATURES_OK, DRIVER),
+            (DRIVER_OK, FEATURES_OK),
+        ];
         for (step, before) in steps {
             let due = value & step != 0 && self.status & step == 0;
             if !due || self.status & before != before || self.status & (FAILED | NEEDS_RESET) != 0 {

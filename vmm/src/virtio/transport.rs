@@ -127,8 +127,7 @@ impl Transport {
             inner.resetting = true;
             self.ask(&mut inner, Request::Reset);
             let waiting = |inner: &mut Inner| !inner.parked && inner.request.is_some();
-            inner =
-                self.settled.wait_while(inner, waiting).unwrap_or_else(PoisonError::into_inner);
+            inner = self.settled.wait_while(inner, waiting).unwrap_or_else(PoisonError::into_inner);
             inner.resetting = false;
         }
         inner.registers.reset();
@@ -150,10 +149,6 @@ impl Transport {
 impl Transport {
     pub(super) fn interrupt(&self) -> &Interrupt {
         &self.interrupt
-    }
-
-    pub(super) fn kicks(&self) -> &[EventFd] {
-        &self.kicks
     }
 
     /// The request that waits, if any. A reset stays until [`Transport::settle`].

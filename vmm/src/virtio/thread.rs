@@ -1,0 +1,309 @@
+//! The device thread: one epoll loop that owns every device of a machine while it runs.
+//!
+//! ```text
+//!  spawn ──► parked ──run──► running ──pause──► parked ──► drop
+//!             │  ▲
+//!             └──┘ attach, load: done on the caller's thread, on devices that are at rest
+//! ```
+//!
+//! Parked devices belong to the [`DeviceThread`] value, running ones to the thread; they change
+//! hands through a channel of one place. So thawing costs no thread creation and one wake-up:
+//! `attach` and `load` run on the caller's thread, `run` hands the devices over without waiting.
+//! The device thread sleeps in the channel while parked and in `epoll_wait` while running.
+//!
+//! Stop the vCPUs before `pause` and start them after `run`: a register write in between is kept
+//! and heeded later, but a saved state taken meanwhile would be of no single moment.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::backend::Backend;
+use super::block::Block;
+use super::device::{Device, Kind, Slot};
+use super::error::Error;
+use super::poller::{Poller, Source};
+use super::slot::Seat;
+use super::state::DeviceState;
+use super::transport::Transport;
+use super::vsock::Vsock;
+use crate::memory::GuestMemory;
+
+/// All devices in order; boxed, so that handing them over moves one pointer.
+type Seats = Box<[Seat]>;
+
+/// The thread that runs every device of one machine, and the devices themselves while they rest.
+#[derive(Debug)]
+pub struct DeviceThread {
+    transports: Vec<Arc<Transport>>,
+    poke: Arc<EventFd>,
+    pausing: Arc<AtomicBool>,
+    parked: Mutex<Parked>,
+    /// `None` once the thread was told to end.
+    outbox: Option<SyncSender<Seats>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Parked {
+    /// `None` while the devices run.
+    seats: Option<Seats>,
+    inbox: Receiver<Seats>,
+}
+
+impl DeviceThread {
+    /// Creates the devices and their thread, at rest and with nothing behind them.
+    ///
+    /// # Errors
+    ///
+    /// A slot with a wrong number of kicks, or a host that refuses a thread or a descriptor.
+    pub fn spawn(memory: GuestMemory, slots: Vec<Slot>) -> Result<Self, Error> {
+        Self::spawn_confined(memory, slots, || Ok(()))
+    }
+
+    /// Like [`DeviceThread::spawn`]; the new thread first runs `confine` on itself, for instance to
+    /// install its seccomp filter. This returns when that is done.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DeviceThread::spawn`], and what `confine` returns.
+    pub fn spawn_confined(
+        memory: GuestMemory,
+        slots: Vec<Slot>,
+        confine: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let poller = Poller::new().map_err(Error::Setup)?;
+        let poke = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(Error::Setup)?);
+        poller.watch_control(&*poke).map_err(Error::Setup)?;
+        let seats = seats(memory, slots, &poller, &poke)?;
+        let transports: Vec<_> = seats.iter().map(|seat| Arc::clone(seat.transport())).collect();
+        let pausing = Arc::new(AtomicBool::new(false));
+        let (outbox, orders) = sync_channel(1);
+        let (results, inbox) = sync_channel(1);
+        let (confined, ready) = sync_channel(1);
+        let floor = Loop {
+            poller,
+            pausing: Arc::clone(&pausing),
+            transports: ParkOnExit(transports.clone()),
+        };
+        let body = move || {
+            let result = confine();
+            let go_on = result.is_ok();
+            // The receiver waits below; it is gone only if the spawning thread died.
+            let _ = confined.send(result);
+            if go_on {
+                floor.work(&orders, &results);
+            }
+        };
+        let thread = std::thread::Builder::new().name("devices".into()).spawn(body);
+        let thread = thread.map_err(Error::Setup)?;
+        ready.recv().map_err(|_| Error::ThreadGone)?.map_err(Error::Setup)?;
+        let parked = Mutex::new(Parked { seats: Some(seats), inbox });
+        Ok(Self { transports, poke, pausing, parked, outbox: Some(outbox), thread: Some(thread) })
+    }
+
+    /// The register files, one per slot in order, for the machine's MMIO bus.
+    #[must_use]
+    pub fn transports(&self) -> &[Arc<Transport>] {
+        &self.transports
+    }
+
+    /// Puts something behind every device, which is then as at power-on.
+    ///
+    /// # Errors
+    ///
+    /// Running devices, a wrong number or kind of backends, or one that does not fit its device.
+    /// After an error on one device the others may have been attached; attach anew.
+    pub fn attach(&self, backends: Vec<Backend>) -> Result<(), Error> {
+        let mut parked = self.parked();
+        let seats = parked.seats.as_mut().ok_or(Error::Running)?;
+        count("backends", seats.len(), backends.len())?;
+        for (slot, (seat, backend)) in seats.iter().zip(&backends).enumerate() {
+            let (wanted, got) = (seat.transport().kind(), backend.kind());
+            if wanted != got {
+                return Err(Error::Kind { slot, wanted, got });
+            }
+        }
+        seats.iter_mut().zip(backends).try_for_each(|(seat, backend)| seat.attach(backend))
+    }
+
+    /// Takes over saved states, one per device. They are untrusted: all are checked before any is
+    /// used. Connections of before end; the backends stay.
+    ///
+    /// # Errors
+    ///
+    /// Running or detached devices, or a state that does not fit, in which case nothing changed.
+    pub fn load(&self, states: Vec<DeviceState>) -> Result<(), Error> {
+        let mut parked = self.parked();
+        let seats = parked.seats.as_mut().ok_or(Error::Running)?;
+        attached(seats)?;
+        count("states", seats.len(), states.len())?;
+        let check = |(slot, (seat, state)): (usize, (&Seat, DeviceState))| {
+            seat.check(state).map_err(|source| Error::State { slot, source })
+        };
+        let states = seats.iter().zip(states).enumerate().map(check);
+        let states = states.collect::<Result<Vec<_>, _>>()?;
+        seats.iter_mut().zip(states).for_each(|(seat, state)| seat.load(state));
+        Ok(())
+    }
+
+    /// Lets the devices run. Every queue is looked at once, since kicks of before may be lost, and
+    /// interrupts that wait for their acknowledgement are raised again. Returns without waiting
+    /// for that.
+    ///
+    /// # Errors
+    ///
+    /// Running or detached devices, or a thread that has ended.
+    pub fn run(&self) -> Result<(), Error> {
+        let mut parked = self.parked();
+        let seats = parked.seats.as_ref().ok_or(Error::Running)?;
+        attached(seats)?;
+        let outbox = self.outbox.as_ref().ok_or(Error::ThreadGone)?;
+        let seats = parked.seats.take().ok_or(Error::Running)?;
+        self.pausing.store(false, Ordering::SeqCst);
+        self.transports.iter().for_each(|transport| transport.set_parked(false));
+        outbox.send(seats).map_err(|_| Error::ThreadGone)
+    }
+
+    /// Stops every device after its present turn and returns their states. The host's connections
+    /// stay open: [`DeviceThread::run`] goes on where this stopped.
+    ///
+    /// # Errors
+    ///
+    /// Paused devices, or a thread that has ended.
+    pub fn pause(&self) -> Result<Vec<DeviceState>, Error> {
+        let mut parked = self.parked();
+        if parked.seats.is_some() {
+            return Err(Error::Paused);
+        }
+        self.pausing.store(true, Ordering::SeqCst);
+        // It fails only when the counter is full, that is, when the thread is already poked.
+        let _ = self.poke.write(1);
+        let seats = parked.inbox.recv().map_err(|_| Error::ThreadGone)?;
+        let states = seats.iter().map(Seat::save).collect();
+        parked.seats = Some(seats);
+        Ok(states)
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DeviceThread {
+    fn drop(&mut self) {
+        // Running devices are fetched back so that the thread is in its channel; parked: refused.
+        let _ = self.pause();
+        self.outbox = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has already been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Parked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parked").field("parked", &self.seats.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn seats(
+    memory: GuestMemory,
+    slots: Vec<Slot>,
+    poller: &Poller,
+    poke: &Arc<EventFd>,
+) -> Result<Seats, Error> {
+    let memory = Arc::new(memory);
+    let mut seats = Vec::with_capacity(slots.len());
+    for (index, slot) in (0u32..).zip(slots) {
+        let (kind, wanted, got) = (slot.kind, slot.kind.queues(), slot.kicks.len());
+        if wanted != got {
+            return Err(Error::Kicks { slot: seats.len(), kind, wanted, got });
+        }
+        let poller = poller.for_slot(index);
+        for kick in &slot.kicks {
+            poller.watch_kick(kick).map_err(Error::Setup)?;
+        }
+        let device: Box<dyn Device> = match kind {
+            Kind::Block => Box::new(Block::new(Arc::clone(&memory))),
+            Kind::Vsock => Box::new(Vsock::new(Arc::clone(&memory), poller)),
+        };
+        let transport = Arc::new(Transport::new(slot, Arc::clone(poke)));
+        seats.push(Seat::new(transport, Arc::clone(&memory), device));
+    }
+    Ok(seats.into_boxed_slice())
+}
+
+fn count(what: &'static str, wanted: usize, got: usize) -> Result<(), Error> {
+    if wanted == got { Ok(()) } else { Err(Error::Count { what, wanted, got }) }
+}
+
+fn attached(seats: &[Seat]) -> Result<(), Error> {
+    match seats.iter().position(|seat| !seat.is_attached()) {
+        Some(slot) => Err(Error::Detached(slot)),
+        None => Ok(()),
+    }
+}
+
+/// What the thread works with.
+struct Loop {
+    poller: Poller,
+    pausing: Arc<AtomicBool>,
+    transports: ParkOnExit,
+}
+
+impl Loop {
+    /// Runs devices whenever some are handed over, until the sender is gone.
+    fn work(&self, orders: &Receiver<Seats>, results: &SyncSender<Seats>) {
+        while let Ok(mut seats) = orders.recv() {
+            self.run(&mut seats);
+            self.transports.park();
+            if results.send(seats).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn run(&self, seats: &mut Seats) {
+        seats.iter_mut().for_each(Seat::resume);
+        while !self.pausing.load(Ordering::SeqCst) {
+            seats.iter_mut().for_each(Seat::work);
+            let idle = !seats.iter().any(Seat::is_due);
+            let polled = self.poller.wait(idle, |source, what| match source {
+                // Edge-triggered and never read: a counter of 64 bits does not fill up.
+                Source::Control => seats.iter_mut().for_each(Seat::heed),
+                Source::Kick(slot) => with(seats, slot, Seat::kick),
+                Source::Host(slot, token) => with(seats, slot, |seat| seat.notice(token, what)),
+            });
+            if polled.is_err() {
+                break; // the epoll instance itself is broken: nothing can run
+            }
+        }
+        seats.iter_mut().for_each(Seat::suspend);
+    }
+}
+
+fn with(seats: &mut Seats, slot: usize, act: impl FnOnce(&mut Seat)) {
+    if let Some(seat) = seats.get_mut(slot) {
+        act(seat);
+    }
+}
+
+/// Nobody waits for a thread that is gone.
+struct ParkOnExit(Vec<Arc<Transport>>);
+
+impl ParkOnExit {
+    fn park(&self) {
+        self.0.iter().for_each(|transport| transport.set_parked(true));
+    }
+}
+
+impl Drop for ParkOnExit {
+    fn drop(&mut self) {
+        self.park();
+    }
+}
