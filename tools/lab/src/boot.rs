@@ -45,12 +45,11 @@ impl BootFiles {
     /// Takes the boot files from `cache`, or makes them there. `step` hears of every step that takes
     /// longer than a moment; once the files are cached there is none, and apt is not asked.
     pub fn prepare(cache: &Path, step: &mut dyn FnMut(&str)) -> Result<Self, Error> {
-        let lab = cache.join("lab");
-        let folder = lab.join(key());
-        let files = Self { kernel: folder.join("vmlinuz"), initrd: folder.join("initrd") };
-        if folder.is_dir() {
+        if let Some(files) = Self::cached(cache) {
             return Ok(files);
         }
+        let lab = cache.join("lab");
+        let folder = lab.join(key());
         fs::create_dir_all(&lab).map_err(Error::file("create", &lab))?;
         let lock = lab.join("lock");
         let file = File::create(&lock).map_err(Error::file("create", &lock))?;
@@ -63,7 +62,17 @@ impl BootFiles {
             let done = work.path().join("done");
             fs::rename(&done, &folder).map_err(Error::file("rename", &done))?;
         }
-        Ok(files)
+        Ok(Self::of(&folder))
+    }
+
+    /// The boot files, if `cache` has them.
+    pub fn cached(cache: &Path) -> Option<Self> {
+        let folder = cache.join("lab").join(key());
+        folder.is_dir().then(|| Self::of(&folder))
+    }
+
+    fn of(folder: &Path) -> Self {
+        Self { kernel: folder.join("vmlinuz"), initrd: folder.join("initrd") }
     }
 }
 

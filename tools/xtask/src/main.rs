@@ -1,2 +1,64 @@
-//! .
-fn main() {}
+//! `cargo xtask`: everything that a developer or CI runs.
+
+mod binaries;
+mod checks;
+mod lab;
+mod packages;
+mod process;
+mod setup;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Everything that a developer or CI runs. Each command does the set-up that it needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install packages, build our binaries, the lab's boot files, the guest kernel and root images
+    Setup,
+    /// Run a command in the lab, a nested KVM host: `lab -- CMD`; or `lab up`, `exec`, `down`, `status`
+    #[command(disable_help_flag = true)]
+    Lab {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, check, and run every test: here, on /dev/kvm, and in the lab
+    Test,
+    /// Check the rules of the house that no compiler knows
+    Tidy,
+    /// What CI runs: the same as `test`
+    Prepush,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Setup => setup::run_all(&workspace),
+        Task::Lab { arguments } => lab::run(&workspace, &arguments),
+        Task::Test | Task::Prepush => test::run_all(&workspace),
+        Task::Tidy => tidy::run(&workspace),
+    }
+}

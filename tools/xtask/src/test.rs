@@ -1,0 +1,71 @@
+//! `cargo xtask test`: every test there is, each where it can run.
+//!
+//! | target | runs |
+//! | --- | --- |
+//! | unit, documentation and other integration tests | here, by `cargo test` |
+//! | `kvm_*` | here, if /dev/kvm opens: tiny guests that any KVM can run |
+//! | `qemu_*` | here: they boot a lab themselves |
+//! | `lab_*` | in the lab: they need Linux guests, hence a KVM with hardware behind it |
+//!
+//! Tests of the last three kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
+
+mod labs;
+mod targets;
+
+use std::fs::OpenOptions;
+use std::process::Command;
+
+use anyhow::bail;
+
+use self::targets::{Kind, Target};
+use crate::process::{cargo, command, run, step};
+use crate::workspace::Workspace;
+use crate::{checks, setup};
+
+/// Sets up, checks and tests. All tests run, whatever fails; one failure fails the whole.
+pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
+    checks::run_all(workspace)?;
+    setup::run_all(workspace)?;
+
+    step("building the tests");
+    let targets = targets::build(workspace)?;
+    let mut failures = Vec::new();
+
+    step("cargo test --workspace");
+    let tests = ["test", "--quiet", "--workspace", "--no-fail-fast"];
+    if let Err(error) = run(with_programs(workspace, cargo(&workspace.root()).args(tests))) {
+        failures.push(error.to_string());
+    }
+    let of = |kind| targets.iter().filter(move |target| target.kind == kind);
+    for target in of(Kind::Kvm).chain(of(Kind::Qemu)) {
+        if target.kind == Kind::Kvm && !kvm_opens() {
+            step(&format!("IGNORED: {target}, as /dev/kvm does not open"));
+            continue;
+        }
+        step(&target.to_string());
+        let mut test = command(&target.program, &target.folder);
+        test.args(["--ignored", "--test-threads=1"]);
+        if run(with_programs(workspace, &mut test)).is_err() {
+            failures.push(target.to_string());
+        }
+    }
+    let lab_targets: Vec<&Target> = of(Kind::Lab).collect();
+    failures.extend(labs::run(workspace, &lab_targets)?);
+
+    if !failures.is_empty() {
+        bail!("failed: {}", failures.join(", "));
+    }
+    step("all tests passed");
+    Ok(())
+}
+
+/// Tells a test where our programs are: its own folder is not theirs.
+fn with_programs<'a>(workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
+    let release = workspace.release();
+    command.env("CALVE_WORKER", release.join("calve-worker"));
+    command.env("CALVE_AGENT", release.join("calve-agent"))
+}
+
+fn kvm_opens() -> bool {
+    OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+}
