@@ -67,7 +67,8 @@ pub(crate) struct ExitSlot {
 
 impl ExitSlot {
     pub(crate) fn new() -> io::Result<Self> {
-        let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let event =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Self { first: Mutex::new(None), event })
     }
 

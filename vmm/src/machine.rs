@@ -25,7 +25,7 @@ use crate::shell::Parts;
 use crate::state::MachineState;
 use crate::vcpu::VcpuError;
 use crate::vcpu::state::{VcpuState, VcpuStateError};
-use crate::virtio;
+use crate::virtio::{self, DeviceState};
 
 /// What can go wrong with a machine.
 #[derive(Debug, Error)]
@@ -79,11 +79,14 @@ pub enum MachineError {
 pub struct Machine {
     parts: Parts,
     running: bool,
+    /// What the devices gave back when they last stopped; `None` while they run or have never run.
+    devices: Option<Vec<DeviceState>>,
 }
 
 impl Machine {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, running: false }
+    /// A machine that has not run yet, whose devices may have been loaded from `devices`.
+    pub(crate) fn new(parts: Parts, devices: Option<Vec<DeviceState>>) -> Self {
+        Self { parts, running: false, devices }
     }
 
     /// Lets the machine run. No effect on a running one.
@@ -94,6 +97,7 @@ impl Machine {
     pub fn resume(&mut self) -> Result<(), MachineError> {
         if !self.running {
             self.parts.devices.run()?;
+            self.devices = None;
             self.running = true;
             for vcpu in &self.parts.vcpus {
                 vcpu.run()?;
@@ -111,7 +115,7 @@ impl Machine {
     pub fn pause(&mut self) -> Result<(), MachineError> {
         if self.running {
             self.stop_vcpus()?;
-            self.parts.devices.pause()?;
+            self.devices = Some(self.parts.devices.pause()?);
             self.running = false;
         }
         Ok(())
@@ -136,6 +140,7 @@ impl Machine {
         if self.running {
             return Err(MachineError::Running);
         }
+        let devices = self.stopped_devices()?;
         let parts = &self.parts;
         let mut vcpus = Vec::with_capacity(parts.vcpus.len());
         for vcpu in &parts.vcpus {
@@ -147,8 +152,20 @@ impl Machine {
             platform: PlatformState::save(&parts.vm)?,
             serial: parts.serial.save(),
             vcpus,
-            devices: parts.devices.pause()?,
+            devices,
         })
+    }
+
+    /// The state of devices that do not run. Those of a machine that was never resumed have given
+    /// none back yet: start and stop them, which no guest can notice.
+    fn stopped_devices(&mut self) -> Result<Vec<DeviceState>, MachineError> {
+        if let Some(devices) = &self.devices {
+            return Ok(devices.clone());
+        }
+        self.parts.devices.run()?;
+        let devices = self.parts.devices.pause()?;
+        self.devices = Some(devices.clone());
+        Ok(devices)
     }
 
     /// Where its memory lies, for whoever writes a snapshot of it.

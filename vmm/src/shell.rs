@@ -148,7 +148,7 @@ impl Shell {
             let entry = (index == 0).then(|| entry.clone());
             vcpu.with(move |fd| boot::apply(fd, &leaves, entry.as_ref()))??;
         }
-        Ok(Machine::new(self.parts))
+        Ok(Machine::new(self.parts, None))
     }
 
     /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
@@ -181,7 +181,7 @@ impl Shell {
         parts.devices.load(state.devices.clone())?;
         crate::generation::change(parts.ram.guest(), &parts.generation)
             .map_err(MachineError::Generation)?;
-        Ok(Machine::new(self.parts))
+        Ok(Machine::new(self.parts, Some(state.devices.clone())))
     }
 }
 
@@ -194,8 +194,7 @@ fn attach(parts: &Parts, attachments: Attachments) -> Result<(), MachineError> {
     if let Some(console) = console {
         parts.serial.connect(console);
     }
-    let backends =
-        disks.into_iter().map(Backend::Block).chain([Backend::Vsock(vsock)]).collect();
+    let backends = disks.into_iter().map(Backend::Block).chain([Backend::Vsock(vsock)]).collect();
     Ok(parts.devices.attach(backends)?)
 }
 

@@ -41,7 +41,9 @@ pub enum StateError {
     #[error("the saved state has no section {0}")]
     Missing(String),
     /// A section is of another version than this build writes.
-    #[error("section {name} has version {found}, this build reads {wanted}: build the snapshot anew")]
+    #[error(
+        "section {name} has version {found}, this build reads {wanted}: build the snapshot anew"
+    )]
     Version {
         /// Section.
         name: String,

@@ -2,14 +2,12 @@
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    Arg, Device, EISAName, Equal, IO, If, Interrupt, Memory32Fixed, Method, Name, Notify,
-    ONE, Package, Path, ResourceTemplate, Scope,
+    Arg, Device, EISAName, Equal, IO, If, Interrupt, Memory32Fixed, Method, Name, Notify, ONE,
+    Package, Path, ResourceTemplate, Scope,
 };
 
 use crate::bus::SLEEP_TYPE_S5;
-use crate::layout::{
-    COM1, COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW, VMGENID,
-};
+use crate::layout::{COM1, COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW, VMGENID};
 use crate::shape::Shape;
 
 /// Notification value "device check of the identifier": the only one that VMGENID defines
@@ -36,7 +34,8 @@ fn line(gsi: u32) -> Interrupt {
 
 /// Writes a device below the system bus: its named objects, and perhaps a method.
 fn device(path: &str, objects: &[(&str, &dyn Aml)], method: Option<&dyn Aml>, bytes: &mut Vec<u8>) {
-    let names: Vec<_> = objects.iter().map(|(name, value)| Name::new((*name).into(), *value)).collect();
+    let names: Vec<_> =
+        objects.iter().map(|(name, value)| Name::new((*name).into(), *value)).collect();
     let children = names.iter().map(|name| name as &dyn Aml).chain(method).collect();
     let device = Device::new(path.into(), children);
     Scope::new("\\_SB_".into(), vec![&device]).to_aml_bytes(bytes);

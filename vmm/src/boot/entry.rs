@@ -22,11 +22,10 @@ const RFLAGS_RESERVED: u64 = 1 << 1;
 /// `IA32_MTRR_DEF_TYPE`: enabled, write-back. Without it Linux maps all memory uncached.
 const MTRR_DEF_TYPE: u32 = 0x2ff;
 const MTRR_ENABLED_WRITE_BACK: u64 = (1 << 11) | 6;
-/// LVT LINT0 and LINT1 of the local APIC (Intel SDM vol. 3, §11.5.1), with delivery modes
-/// ExtINT and NMI, as a BIOS leaves them.
-const LINT0: usize = 0x350;
+/// LVT LINT1 of the local APIC (Intel SDM vol. 3, §11.5.1), which delivers NMIs, as a BIOS leaves
+/// it. LINT0, the PIC's line, stays masked as after reset: a guest under hardware-reduced ACPI
+/// leaves the PIC unprogrammed, and its interrupts would arrive as exceptions.
 const LINT1: usize = 0x360;
-const DELIVER_EXTINT: u8 = 7;
 const DELIVER_NMI: u8 = 4;
 
 /// How the boot processor starts.
@@ -60,14 +59,12 @@ pub(crate) fn apply(
     fd.set_cpuid2(cpuid).map_err(call("KVM_SET_CPUID2"))?;
     let mtrr =
         kvm_msr_entry { index: MTRR_DEF_TYPE, data: MTRR_ENABLED_WRITE_BACK, ..Default::default() };
-    let mtrr =
-        Msrs::from_entries(&[mtrr]).map_err(|_| VcpuStateError::TooMany(1, "MSRs"))?;
+    let mtrr = Msrs::from_entries(&[mtrr]).map_err(|_| VcpuStateError::TooMany(1, "MSRs"))?;
     if fd.set_msrs(&mtrr).map_err(call("KVM_SET_MSRS"))? != 1 {
         return Err(VcpuStateError::Msr(MTRR_DEF_TYPE));
     }
     let mut lapic = fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?;
-    deliver(&mut lapic, LINT0, DELIVER_EXTINT);
-    deliver(&mut lapic, LINT1, DELIVER_NMI);
+    deliver_nmi(&mut lapic);
     fd.set_lapic(&lapic).map_err(call("KVM_SET_LAPIC"))?;
     let Some(entry) = entry else { return Ok(()) };
     let mut sregs = fd.get_sregs().map_err(call("KVM_GET_SREGS"))?;
@@ -86,11 +83,10 @@ pub(crate) fn apply(
     fd.set_regs(&entry.regs).map_err(call("KVM_SET_REGS"))
 }
 
-/// Sets the delivery mode, bits 8–10 of a local vector table entry.
-#[allow(clippy::cast_possible_wrap, reason = "bytes of a register file that C calls char")]
-fn deliver(lapic: &mut kvm_lapic_state, register: usize, mode: u8) {
-    if let Some(byte) = lapic.regs.get_mut(register + 1) {
-        *byte = (*byte & !7) | mode as std::ffi::c_char;
+/// Unmasked, delivery mode NMI in bits 8–10.
+fn deliver_nmi(lapic: &mut kvm_lapic_state) {
+    for (byte, value) in lapic.regs.iter_mut().skip(LINT1).zip([0, DELIVER_NMI, 0, 0]) {
+        *byte = value.cast_signed();
     }
 }
 
@@ -125,7 +121,13 @@ pub(super) const DATA: u8 = 0x3;
 
 /// A busy task segment of its least size, which processors want to find.
 pub(super) fn task() -> kvm_segment {
-    kvm_segment { limit: 0x67, selector: TASK_SELECTOR, type_: 0xb, present: 1, ..Default::default() }
+    kvm_segment {
+        limit: 0x67,
+        selector: TASK_SELECTOR,
+        type_: 0xb,
+        present: 1,
+        ..Default::default()
+    }
 }
 
 /// Writes the table that matches the segments above.
@@ -140,7 +142,10 @@ pub(super) fn write_gdt(memory: &GuestMemory, entry: &EntryState) -> Result<(), 
 /// The descriptor of a segment (Intel SDM vol. 3, figure 3-8).
 fn descriptor(s: &kvm_segment) -> u64 {
     let limit = u64::from(if s.g == 1 { s.limit >> 12 } else { s.limit });
-    let access = u64::from(s.type_) | u64::from(s.s) << 4 | u64::from(s.dpl) << 5 | u64::from(s.present) << 7;
+    let access = u64::from(s.type_)
+        | u64::from(s.s) << 4
+        | u64::from(s.dpl) << 5
+        | u64::from(s.present) << 7;
     let flags = u64::from(s.avl) | u64::from(s.l) << 1 | u64::from(s.db) << 2 | u64::from(s.g) << 3;
     (limit & 0xffff)
         | (s.base & 0xff_ffff) << 16

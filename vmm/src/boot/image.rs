@@ -28,7 +28,9 @@ pub enum KernelError {
     #[error("cannot read the image")]
     Read(#[source] io::Error),
     /// Neither format.
-    #[error("neither an ELF file (vmlinux) nor a bzImage: give an uncompressed x86-64 kernel image")]
+    #[error(
+        "neither an ELF file (vmlinux) nor a bzImage: give an uncompressed x86-64 kernel image"
+    )]
     NotAKernel,
     /// It looks like a kernel but is broken, or does not fit.
     #[error("the image is damaged or does not fit into guest memory")]
@@ -55,10 +57,7 @@ pub(super) struct Image {
 pub(super) fn load(memory: &GuestMemory, kernel: &mut File) -> Result<Image, KernelError> {
     let mut head = Vec::with_capacity(SETUP_HEADER + 4);
     kernel.rewind().map_err(KernelError::Read)?;
-    kernel
-        .take(SETUP_HEADER as u64 + 4)
-        .read_to_end(&mut head)
-        .map_err(KernelError::Read)?;
+    kernel.take(SETUP_HEADER as u64 + 4).read_to_end(&mut head).map_err(KernelError::Read)?;
     if head.starts_with(&ELF_MAGIC) {
         load_elf(memory, kernel)
     } else if head.get(SETUP_HEADER..) == Some(&SETUP_MAGIC) {

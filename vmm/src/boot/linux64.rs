@@ -73,7 +73,8 @@ fn write_page_tables(memory: &GuestMemory) -> Result<(), BootError> {
         memory.write_obj(directory | PRESENT_WRITABLE, GuestAddress(pdpt + gib * 8))?;
         for page in 0..512 {
             let frame = (gib << 30) | (page << 21);
-            memory.write_obj(frame | PRESENT_WRITABLE | HUGE, GuestAddress(directory + page * 8))?;
+            memory
+                .write_obj(frame | PRESENT_WRITABLE | HUGE, GuestAddress(directory + page * 8))?;
         }
     }
     Ok(())

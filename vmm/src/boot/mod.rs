@@ -77,7 +77,11 @@ struct Facts {
 }
 
 /// Loads everything into memory and returns how the first vCPU must start.
-pub(crate) fn load(memory: &GuestMemory, shape: &Shape, boot: Boot) -> Result<EntryState, BootError> {
+pub(crate) fn load(
+    memory: &GuestMemory,
+    shape: &Shape,
+    boot: Boot,
+) -> Result<EntryState, BootError> {
     let Boot { mut kernel, initrd, cmdline } = boot;
     let image = image::load(memory, &mut kernel)?;
     let facts = Facts {

@@ -30,7 +30,9 @@ pub(crate) fn for_vcpu(supported: &CpuId, index: u8, count: u8, tsc_deadline: bo
             0xb | 0x1f => topology(entry, apic, count),
             KVM_FEATURES => entry.eax &= !KVM_ASYNC_PF,
             // Size identifiers: ECX[7:0] cores less one, ECX[15:12] bits of the core number.
-            0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (count - 1) | (core_bits(count) << 12),
+            0x8000_0008 => {
+                entry.ecx = (entry.ecx & !0xf0ff) | (count - 1) | (core_bits(count) << 12)
+            }
             // Extended APIC id, one thread a core, one node.
             0x8000_001e => {
                 entry.eax = apic;
@@ -95,7 +97,8 @@ mod tests {
             edx: u32::MAX,
             ..Default::default()
         };
-        let leaves = [entry(1, 0), entry(0xb, 0), entry(0xb, 1), entry(0xb, 2), entry(KVM_FEATURES, 0)];
+        let leaves =
+            [entry(1, 0), entry(0xb, 0), entry(0xb, 1), entry(0xb, 2), entry(KVM_FEATURES, 0)];
         CpuId::from_entries(&leaves).unwrap()
     }
 

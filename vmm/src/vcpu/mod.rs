@@ -75,8 +75,7 @@ impl Vcpu {
         let kick = Arc::new(Kick::new(&fd, run_size).map_err(|e| VcpuError::Map(index, e))?);
         let (commands, inbox) = channel();
         let entered = Arc::new(AtomicU64::new(0));
-        let runner =
-            Runner { index, fd, bus, exits, kick: kick.clone(), entered: entered.clone() };
+        let runner = Runner { index, fd, bus, exits, kick: kick.clone(), entered: entered.clone() };
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
             .spawn(move || runner.serve(&inbox))

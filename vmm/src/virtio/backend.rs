@@ -67,6 +67,14 @@ pub struct VsockHost {
     pub host_ports: Box<dyn HostPorts>,
 }
 
+impl VsockHost {
+    /// A vsock that nobody on the host speaks to: no listener, every host port refused.
+    #[must_use]
+    pub fn unconnected(cid: u32) -> Self {
+        Self { cid, listener: None, streams: Vec::new(), host_ports: Box::new(NoPorts) }
+    }
+}
+
 /// Ports of the host that the guest may connect to.
 pub trait HostPorts: Send + std::fmt::Debug {
     /// Connects to whoever listens at `port`. It runs on the device thread and must not block.

@@ -114,7 +114,7 @@ pub enum StateError {
     Features(u64),
     /// A status that the status machine cannot reach.
     #[error("status {0:#x} is not one a driver can reach")]
-    Status(u8),
+    Status(u32),
     /// The number of queues differs.
     #[error("it has {got} queues, this device has {wanted}")]
     Queues {

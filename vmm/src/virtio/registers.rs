@@ -11,8 +11,8 @@
 //! features after FEATURES_OK, bits taken back — change nothing.
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK,
-    VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
+    VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER, VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK,
+    VIRTIO_CONFIG_S_FAILED as FAILED, VIRTIO_CONFIG_S_FEATURES_OK as FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
     VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio as mmio;
@@ -23,12 +23,6 @@ use super::device::{Device, Kind, Offer};
 use super::error::StateError;
 use super::state::{QueueV1, RegistersV1, event_idx};
 
-const ACKNOWLEDGE: u8 = VIRTIO_CONFIG_S_ACKNOWLEDGE as u8;
-const DRIVER: u8 = VIRTIO_CONFIG_S_DRIVER as u8;
-const FEATURES_OK: u8 = VIRTIO_CONFIG_S_FEATURES_OK as u8;
-const DRIVER_OK: u8 = VIRTIO_CONFIG_S_DRIVER_OK as u8;
-const FAILED: u8 = VIRTIO_CONFIG_S_FAILED as u8;
-const NEEDS_RESET: u8 = VIRTIO_CONFIG_S_NEEDS_RESET as u8;
 
 /// "virt", little endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -108,7 +102,7 @@ pub(super) struct Registers {
     driver_features_sel: u32,
     driver_features: u64,
     queue_sel: u32,
-    status: u8,
+    status: u32,
     generation: u32,
     queues: Vec<QueueRegisters>,
 }
@@ -175,7 +169,7 @@ impl Registers {
                 queue.map_or(0, |(index, _)| u32::from(self.kind.queue_max(index)))
             }
             mmio::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |(_, queue)| u32::from(queue.ready)),
-            mmio::VIRTIO_MMIO_STATUS => u32::from(self.status),
+            mmio::VIRTIO_MMIO_STATUS => self.status,
             // A region that does not exist has length and base of all ones (§4.2.2).
             mmio::VIRTIO_MMIO_SHM_LEN_LOW..=mmio::VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
             mmio::VIRTIO_MMIO_CONFIG_GENERATION => self.generation,
@@ -247,7 +241,6 @@ impl Registers {
         if value == 0 {
             return Command::Reset;
         }
-        let Ok(value) = u8::try_from(value) else { return Command::None };
         if value & FAILED != 0 && self.status & FAILED == 0 {
             self.status |= FAILED;
             return Command::Halt;

@@ -38,7 +38,7 @@ pub(super) struct RegistersV1 {
     pub(super) driver_features_sel: u32,
     pub(super) driver_features: u64,
     pub(super) queue_sel: u32,
-    pub(super) status: u8,
+    pub(super) status: u32,
     pub(super) generation: u32,
     pub(super) interrupt_status: u32,
 }

@@ -75,7 +75,7 @@ impl Medium {
             Ok(bytes) => bytes,
             Err(source) => return Err(Error::DiskSize { id, source }),
         };
-        if bytes % SECTOR != 0 {
+        if !bytes.is_multiple_of(SECTOR) {
             return Err(Error::DiskTail { id, bytes });
         }
         let mut serial = [0; VIRTIO_BLK_ID_BYTES as usize];

@@ -142,7 +142,7 @@ impl Medium {
         let len = bytes as u64;
         let end = len.div_ceil(SECTOR).checked_add(sector);
         let fits = end.is_some_and(|end| end <= self.sectors);
-        if !fits || len % SECTOR != 0 || bytes > DATA_MAX {
+        if !fits || !len.is_multiple_of(SECTOR) || bytes > DATA_MAX {
             return Err(Failure::Io);
         }
         sector.checked_mul(SECTOR).ok_or(Failure::Io)

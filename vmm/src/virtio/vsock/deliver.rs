@@ -90,6 +90,7 @@ impl Buffers {
         for &(head, room) in &self.heads {
             let len = u32::try_from(room).unwrap_or(u32::MAX).min(rest);
             self.headers.write(&Header { len, ..header }.to_bytes());
+            #[allow(clippy::cast_possible_truncation)] // 44
             ring.push_used(memory, head, HEADER as u32 + len)?;
             used += 1;
             rest -= len;
