@@ -1,0 +1,224 @@
+//! Root images: a Debian userland with one language runtime and our agent, as a read-only EROFS disk.
+//!
+//! ```text
+//! resolved packages ──► base tree (unpacked, pruned, finished; no agent) ──► + agent ──► root.erofs
+//!    root/base/<runtime>.json      root/base/<runtime>-<key>/tree               root/<runtime>-<key>/
+//! ```
+//!
+//! The same packages and the same agent give the same bytes. A new agent costs one mkfs run: packages are resolved
+//! and unpacked only when the recipe changed or the caller asks for newer ones.
+
+mod base;
+mod etc;
+mod fill;
+mod prune;
+mod python;
+mod recipe;
+
+pub use crate::apt::Package;
+
+use crate::apt::AptError;
+use crate::cache::{Cache, CacheError, Lock};
+use crate::command::CommandError;
+use crate::digest::{self, Key};
+use crate::erofs;
+use crate::fsutil::{self, FileError, in_file};
+use crate::progress::Progress;
+use crate::runtime::Runtime;
+use base::Base;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where the agent is in the image; `/sbin` is a symlink to `/usr/sbin`.
+const AGENT: &str = "usr/sbin/calve-agent";
+
+/// Name of the file that completes an image's folder.
+const MANIFEST: &str = "manifest.json";
+
+/// A built root image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootImage {
+    /// The image.
+    pub path: PathBuf,
+    /// SHA-256 of the image, in hex.
+    pub digest: String,
+    /// The runtime it carries.
+    pub runtime: Runtime,
+    /// What it is made of.
+    pub manifest: RootManifest,
+}
+
+/// What a root image is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootManifest {
+    /// Its key in the cache.
+    pub key: String,
+    /// The runtime it carries.
+    pub runtime: Runtime,
+    /// The Debian release its packages are from.
+    pub suite: String,
+    /// Every package in it.
+    pub packages: Vec<Package>,
+    /// SHA-256 of the agent in it, in hex.
+    pub agent_sha256: String,
+    /// SHA-256 of the image, in hex.
+    pub sha256: String,
+    /// Length of the image in bytes.
+    pub bytes: u64,
+}
+
+/// Why there is no root image.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A file of the build cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The agent is no program for the guest.
+    #[error("agent {} is no static x86-64 executable: build calve-agent for x86_64-unknown-linux-musl", .0.display())]
+    Agent(PathBuf),
+    /// The packages cannot be had.
+    #[error("cannot get the packages of the {runtime} root image")]
+    Packages {
+        /// The runtime.
+        runtime: Runtime,
+        /// Why.
+        source: AptError,
+    },
+    /// A program of the build is missing or failed.
+    #[error("cannot build the {runtime} root image")]
+    Build {
+        /// The runtime.
+        runtime: Runtime,
+        /// Why.
+        source: CommandError,
+    },
+}
+
+/// The root image of a runtime with this agent; builds it when there is none.
+pub fn ensure(
+    cache: &Cache,
+    runtime: Runtime,
+    agent: &Path,
+    progress: &mut dyn Progress,
+) -> Result<RootImage, RootError> {
+    let agent = Agent::open(agent)?;
+    if let Some(image) = Base::remembered(cache, runtime).and_then(|b| find(cache, &b, &agent)) {
+        return Ok(image);
+    }
+    let _lock = Lock::take(&cache.roots(), progress)?;
+    let base = match Base::remembered(cache, runtime) {
+        Some(base) => base,
+        None => base::build(cache, runtime, progress)?,
+    };
+    pack(cache, &base, &agent, progress)
+}
+
+/// Resolves the runtime's packages anew and builds its root image from the newest ones.
+pub fn refresh(
+    cache: &Cache,
+    runtime: Runtime,
+    agent: &Path,
+    progress: &mut dyn Progress,
+) -> Result<RootImage, RootError> {
+    let agent = Agent::open(agent)?;
+    let _lock = Lock::take(&cache.roots(), progress)?;
+    let base = base::build(cache, runtime, progress)?;
+    pack(cache, &base, &agent, progress)
+}
+
+/// Puts the agent into a base tree and makes the image, unless there is one. The caller holds the lock.
+fn pack(
+    cache: &Cache,
+    base: &Base,
+    agent: &Agent,
+    progress: &mut dyn Progress,
+) -> Result<RootImage, RootError> {
+    if let Some(image) = find(cache, base, agent) {
+        return Ok(image);
+    }
+    let runtime = base.id.runtime;
+    progress.stage(&format!("Packing the {runtime} root image"));
+    let roots = cache.roots();
+    fsutil::remove_leftovers(&roots)?;
+    let built = fsutil::temporary_dir(&roots)?;
+    let path = built.path().join("root.erofs");
+    agent.install(&base.tree)?;
+    erofs::pack(&base.tree, &path, progress)
+        .map_err(|source| RootError::Build { runtime, source })?;
+
+    let manifest = RootManifest {
+        key: key(base, agent),
+        runtime,
+        suite: base.id.suite.clone(),
+        packages: base.id.packages.clone(),
+        agent_sha256: agent.sha256.clone(),
+        sha256: digest::of_file(&path)?,
+        bytes: fsutil::file_len(&path).unwrap_or(0),
+    };
+    fsutil::write_json(&built.path().join(MANIFEST), &manifest)?;
+    let place = place(cache, base, agent);
+    fsutil::publish(built, &place)?;
+    open(&place)
+        .ok_or_else(|| in_file("read back", &place)(std::io::ErrorKind::InvalidData.into()).into())
+}
+
+fn key(base: &Base, agent: &Agent) -> String {
+    Key::new("root").field(erofs::FORMAT).field(&base.id.key()).field(&agent.sha256).finish()
+}
+
+fn place(cache: &Cache, base: &Base, agent: &Agent) -> PathBuf {
+    cache.roots().join(format!("{}-{}", base.id.runtime, key(base, agent)))
+}
+
+fn find(cache: &Cache, base: &Base, agent: &Agent) -> Option<RootImage> {
+    open(&place(cache, base, agent))
+}
+
+/// The root image in a folder; `None` when it is missing or has another length than the manifest says.
+pub(crate) fn open(dir: &Path) -> Option<RootImage> {
+    let manifest: RootManifest = fsutil::read_json(&dir.join(MANIFEST))?;
+    let path = dir.join("root.erofs");
+    (fsutil::file_len(&path) == Some(manifest.bytes)).then(|| RootImage {
+        path,
+        digest: manifest.sha256.clone(),
+        runtime: manifest.runtime,
+        manifest,
+    })
+}
+
+/// The agent's executable.
+struct Agent {
+    path: PathBuf,
+    sha256: String,
+}
+
+impl Agent {
+    fn open(path: &Path) -> Result<Self, RootError> {
+        let mut header = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(20).read_to_end(&mut header))
+            .map_err(in_file("read agent", path))?;
+        // ELF-64, little-endian, machine EM_X86_64 (System V ABI, chapter 4).
+        if !header.starts_with(b"\x7fELF\x02\x01") || header.get(18..20) != Some(&[62, 0][..]) {
+            return Err(RootError::Agent(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), sha256: digest::of_file(path)? })
+    }
+
+    /// Puts the agent into a tree, in place of any other.
+    fn install(&self, tree: &Path) -> Result<(), FileError> {
+        let target = tree.join(AGENT);
+        fs::copy(&self.path, &target).map_err(in_file("write", &target))?;
+        fs::set_permissions(&target, Permissions::from_mode(0o755))
+            .map_err(in_file("set the mode of", &target))
+    }
+}
+
+#[cfg(test)]
+mod tests;
