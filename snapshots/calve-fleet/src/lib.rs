@@ -1,1 +1,86 @@
-//! .
+//! A fleet of worker processes, one per machine: boots, freezes, thaws and calls them.
+//!
+//! A synchronous library without a daemon. Every machine lives in a `calve-worker` process of its
+//! own; this crate starts the processes, hands them open files, talks to them and to the agents in
+//! their guests, and kills them. It trusts neither.
+//!
+//! # A call in a fresh clone
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use calve_fleet::{CallOptions, Fleet, Options};
+//! use calve_snapshots::Store;
+//!
+//! let fleet = Fleet::new(Options::default())?;
+//! let store = Store::open("/var/lib/calve")?;
+//! let frozen = fleet.open(&store, "resize")?; // verified once, shared by all clones
+//! let mut clone = fleet.thaw(&frozen)?;
+//! let outcome = clone.call(br#"{"width":64}"#, CallOptions::default())?;
+//! match outcome.result {
+//!     Ok(json) => println!("{}", String::from_utf8_lossy(&json)),
+//!     Err(error) => eprintln!("the function failed: {error}"),
+//! }
+//! println!("{} µs to the first output", outcome.timings.first_output_us);
+//! # Ok(()) } // dropping a clone kills and reaps its worker
+//! ```
+//!
+//! # Where to start reading
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`Fleet`] | births of workers, thaw, boot |
+//! | [`Frozen`], [`Clone`] | a verified snapshot, a machine thawed from it |
+//! | [`LiveMachine`], [`Machine`] | a booted machine with an agent, one without |
+//! | [`build_snapshot`] | boot, warm, freeze, store |
+//! | [`control`] | the protocol between fleet and worker |
+//! | [`host`] | what this host offers, for `calve doctor` |
+//!
+//! # Processes
+//!
+//! ```text
+//!  embedder (this crate) ── control socket: commands, reports, descriptors ── calve-worker × N
+//!          │                                                                    │ guest
+//!          └───────────────── vsock stream: calve-proto ────────────────────────┘
+//! ```
+//!
+//! A worker ends when its control socket closes, when the thread that gave birth to it ends, or when
+//! its handle is dropped: whatever way the embedder goes, no process stays.
+
+mod boot;
+mod build;
+mod call;
+mod cancel;
+mod clone;
+mod console;
+pub mod control;
+mod cpu;
+mod door;
+mod error;
+mod fleet;
+mod freeze;
+mod frozen;
+pub mod host;
+mod identity;
+mod line;
+mod live;
+mod machine;
+mod worker;
+
+pub use boot::{BootSpec, ConsoleTo, Function, Ports};
+pub use build::{BuildError, BuildSpec, Step, build_snapshot};
+pub use call::{CallError, CallOptions, Outcome, Timings};
+pub use cancel::Canceller;
+pub use clone::Clone;
+pub use cpu::{host_cpu, required_cpu};
+pub use error::{BootError, FleetError, FreezeError, OpenError, WorkerError};
+pub use fleet::{Fleet, Options, ThawOptions};
+pub use freeze::freeze;
+pub use frozen::Frozen;
+pub use host::HostError;
+pub use live::LiveMachine;
+pub use machine::Machine;
+pub use worker::Death;
+
+pub use calve_proto::{ErrorKind, FunctionError, LogStream};
+pub use calve_vmm::{Access, Shape};
+pub use control::End;

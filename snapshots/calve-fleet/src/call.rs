@@ -1,0 +1,256 @@
+//! Calling the function in a machine.
+
+use std::time::{Duration, Instant};
+
+use calve_proto::{Answer, Call, FunctionError, LogSink, Opening, SessionError, wire};
+use nix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+
+use crate::error::WorkerError;
+use crate::identity;
+use crate::line::{Broken, Conversation};
+
+/// How one call is made.
+#[derive(Default)]
+pub struct CallOptions<'a> {
+    /// Id of the request: 1 to 64 letters, digits, `-`, `_` or `.`, never used before on this
+    /// machine. A random one where none is given.
+    pub request_id: Option<&'a str>,
+    /// The function's deadline, which the agent enforces; the snapshot's where none is given.
+    pub timeout: Option<Duration>,
+    /// How much longer than the deadline the host waits before it kills the machine, because its
+    /// guest does not answer; [`CallOptions::GRACE`] where none is given.
+    pub grace: Option<Duration>,
+    /// Takes what the function prints, as it comes. Thrown away where there is none.
+    pub logs: Option<&'a mut LogSink<'a>>,
+    /// X-Ray trace header for the function, or empty.
+    pub trace_id: &'a str,
+}
+
+impl CallOptions<'_> {
+    /// Time for everything about a call that is not the function: the thaw, the way there and
+    /// back, ending a runtime that is over its deadline. Generous, since only a broken guest
+    /// needs it.
+    pub const GRACE: Duration = Duration::from_secs(10);
+}
+
+/// The end of a call that reached the function.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The function's result as JSON, or its error.
+    pub result: Result<Vec<u8>, FunctionError>,
+    /// Identity of the machine that answered.
+    pub machine: String,
+    /// What took how long.
+    pub timings: Timings,
+    /// Private memory of the worker right after the answer, guest included, KiB (`Private_*` of
+    /// `/proc/PID/smaps_rollup`); `None` where that cannot be read.
+    pub private_kib: Option<u64>,
+    /// Log bytes that the guest dropped because of its configured limit.
+    pub dropped_log_bytes: u64,
+}
+
+/// Times of a call. The *decision* is the moment in which the machine was asked for; a shell that
+/// was [prepared](crate::Fleet::prepare) existed before it, any other worker is born after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// Decision → first vCPU's entry into the guest, µs.
+    pub thaw_us: Option<u64>,
+    /// Content in the worker's hands → first vCPU's entry, µs: the part that is left where a shell
+    /// waits already.
+    pub load_us: Option<u64>,
+    /// Decision → first byte of the answer, µs. For every call but a machine's first, the decision
+    /// is the call itself.
+    pub first_output_us: u64,
+    /// Start of the call → its end, µs.
+    pub call_us: u64,
+    /// Whether the worker was a shell before the decision.
+    pub prepared: bool,
+}
+
+/// A call that did not reach the function, or whose answer did not come back.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// The call itself is out of bounds: an event over 6 MiB, a bad request id.
+    #[error(transparent)]
+    Request(SessionError),
+    /// The machine failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The guest did not answer in time, nor did its agent. The machine was killed.
+    #[error("no answer within {} ms (the deadline and {} ms of grace): the machine was killed", within.as_millis(), grace.as_millis())]
+    TimedOut {
+        /// Deadline and grace.
+        within: Duration,
+        /// The grace alone.
+        grace: Duration,
+    },
+    /// The guest broke the protocol. The machine is to be dropped.
+    #[error("the guest broke the protocol")]
+    Guest(#[source] SessionError),
+    /// An earlier error ended this machine.
+    #[error("this machine has failed before: thaw another")]
+    Spent,
+}
+
+/// What a machine needs to answer calls, whichever way it came to be.
+#[derive(Debug)]
+pub(crate) struct Callee {
+    pub(crate) conversation: Conversation,
+    pub(crate) machine: String,
+    /// The snapshot's or the function's own deadline.
+    pub(crate) timeout: Duration,
+    pub(crate) decision: Decision,
+    pub(crate) prepared: bool,
+    /// What the first call has to say before it.
+    pub(crate) opening: Option<wire::ThawFacts>,
+    pub(crate) opened: bool,
+    pub(crate) called: bool,
+    pub(crate) spent: bool,
+}
+
+/// The moment in which a machine was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decision {
+    at: Instant,
+    /// The same moment in the clock that workers report in.
+    ns: u64,
+}
+
+impl Decision {
+    pub(crate) fn now() -> Self {
+        // Instant is CLOCK_MONOTONIC on Linux, but does not show its value.
+        let ns = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+            let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+            seconds.saturating_mul(1_000_000_000) + u64::try_from(t.tv_nsec()).unwrap_or(0)
+        });
+        Self { at: Instant::now(), ns }
+    }
+}
+
+impl Callee {
+    /// Calls the function.
+    pub(crate) fn call(
+        &mut self,
+        event: &[u8],
+        options: CallOptions<'_>,
+    ) -> Result<Outcome, CallError> {
+        if self.spent {
+            return Err(CallError::Spent);
+        }
+        let started = Instant::now();
+        let random;
+        let request_id = match options.request_id {
+            Some(id) => id,
+            None => {
+                random = identity::fresh("r").map_err(WorkerError::Random)?;
+                &random
+            }
+        };
+        let grace = options.grace.unwrap_or(CallOptions::GRACE);
+        let within = options.timeout.unwrap_or(self.timeout).saturating_add(grace);
+        self.conversation.stream().want("answer", within);
+        self.conversation.set_deadline(started.checked_add(within));
+        let CallOptions { timeout, trace_id, logs, .. } = options;
+        let call = Call { request_id, event, timeout, trace_id };
+        let mut nowhere = |_: calve_proto::LogStream, _: &[u8]| {};
+        let answer = self.converse(|callee| {
+            if callee.opened {
+                callee.conversation.invoke(call)?;
+            } else {
+                callee.open(Some(call))?;
+            }
+            callee.conversation.wait_answer(match logs {
+                Some(logs) => logs,
+                None => &mut nowhere,
+            })
+        });
+        match answer {
+            Ok(answer) => Ok(self.outcome(answer, started)),
+            Err(broken) => Err(self.failed(broken, within, grace)),
+        }
+    }
+
+    /// Sends what the first call would say before it, alone.
+    pub(crate) fn introduce(&mut self) -> Result<Result<(), FunctionError>, CallError> {
+        if self.spent {
+            return Err(CallError::Spent);
+        }
+        if self.opened {
+            return Ok(Ok(()));
+        }
+        let grace = CallOptions::GRACE;
+        self.conversation.stream().want("become itself", grace);
+        self.conversation.set_deadline(Instant::now().checked_add(grace));
+        let thawed = self.converse(|callee| {
+            callee.open(None)?;
+            callee.conversation.wait_thawed(&mut |_, _| {})
+        });
+        thawed.map_err(|broken| self.failed(broken, grace, grace))
+    }
+
+    fn open(&mut self, call: Option<Call<'_>>) -> Result<(), SessionError> {
+        let mut thaw = self.opening.clone();
+        if let Some(facts) = &mut thaw {
+            facts.wall_clock_ns = identity::wall_clock_ns();
+        }
+        self.conversation.open(Opening { configure: None, thaw, call })?;
+        self.opened = true;
+        Ok(())
+    }
+
+    fn converse<T>(
+        &mut self,
+        exchange: impl FnOnce(&mut Self) -> Result<T, SessionError>,
+    ) -> Result<T, Broken> {
+        // The facts carry the time of day, which must be right when user code runs: so they are
+        // sent when the machine runs, and not while its worker is being born. It takes no longer,
+        // since the guest has yet to accept the stream.
+        let running = self.conversation.stream().worker().wait_running();
+        running.map_err(Broken::Worker)?;
+        exchange(self).map_err(|error| self.conversation.stream().explain(error))
+    }
+
+    fn failed(&mut self, broken: Broken, within: Duration, grace: Duration) -> CallError {
+        if let Broken::Request(error) = broken {
+            return CallError::Request(error);
+        }
+        self.spent = true;
+        self.conversation.stream().worker().kill();
+        match broken {
+            Broken::Worker(failure) => failure.into(),
+            Broken::TimedOut => CallError::TimedOut { within, grace },
+            Broken::Request(error) | Broken::Session(error) => CallError::Guest(error),
+        }
+    }
+
+    fn outcome(&mut self, answer: Answer, started: Instant) -> Outcome {
+        let ended = Instant::now();
+        let first = !std::mem::replace(&mut self.called, true);
+        let mut worker = self.conversation.stream().worker();
+        // First of all: what else happens here is not the clone's doing.
+        let private_kib = worker.private_kib();
+        // A machine that ended between its answer and here has still answered.
+        let stats = worker.stats().ok();
+        let entered = stats.and_then(|stats| stats.entered_ns).filter(|_| first);
+        let since = |from: u64| entered.map(|at| at.saturating_sub(from) / 1_000);
+        let decision = if first { self.decision.at } else { started };
+        Outcome {
+            result: answer.outcome,
+            machine: self.machine.clone(),
+            timings: Timings {
+                thaw_us: since(self.decision.ns),
+                load_us: stats.and_then(|stats| stats.content_ns).and_then(since),
+                first_output_us: micros(answer.first_byte.saturating_duration_since(decision)),
+                call_us: micros(ended - started),
+                prepared: self.prepared,
+            },
+            private_kib,
+            dropped_log_bytes: answer.dropped_log_bytes,
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,75 @@
+//! A machine thawed from a snapshot.
+
+use std::path::Path;
+
+use calve_proto::FunctionError;
+
+use crate::call::{CallError, CallOptions, Callee, Outcome};
+use crate::door::Door;
+use crate::error::WorkerError;
+
+/// A copy-on-write clone of a frozen machine, in a worker of its own. Dropping it kills and reaps
+/// the worker.
+#[derive(Debug)]
+pub struct Clone {
+    callee: Callee,
+    door: Option<Door>,
+}
+
+impl Clone {
+    pub(crate) fn new(callee: Callee, door: Option<Door>) -> Self {
+        Self { callee, door }
+    }
+
+    /// Calls the function with a JSON event. The first call also makes the clone itself (seed,
+    /// clock, identity) before any of its code runs, in the same frame.
+    ///
+    /// # Errors
+    ///
+    /// When the call did not reach the function or no answer came; an error *of the function* is
+    /// in [`Outcome::result`]. After any error but [`CallError::Request`] the clone is dead.
+    pub fn call(&mut self, event: &[u8], options: CallOptions<'_>) -> Result<Outcome, CallError> {
+        self.callee.call(event, options)
+    }
+
+    /// Waits until the clone's vCPUs were let run. Calls do this by themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the worker could not thaw it.
+    pub fn wait_running(&mut self) -> Result<(), WorkerError> {
+        self.callee.conversation.stream().worker().wait_running()
+    }
+
+    /// Makes the clone itself (seed, clock, identity) without calling it, for clones that other
+    /// programs call through their [door](Clone::vsock_path). No effect on one that was called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Clone::call`]; the inner error is that of the function's `after_restore` hook.
+    pub fn introduce(&mut self) -> Result<Result<(), FunctionError>, CallError> {
+        self.callee.introduce()
+    }
+
+    /// Its identity, unique among all machines: what its function reads from
+    /// `/run/calve/machine-id`.
+    pub fn machine_id(&self) -> &str {
+        &self.callee.machine
+    }
+
+    /// The Unix socket over which other programs reach its ports, where one was
+    /// [asked for](crate::ThawOptions::listen).
+    pub fn vsock_path(&self) -> Option<&Path> {
+        self.door.as_ref().map(Door::path)
+    }
+
+    /// Process id of its worker, for people and their tools.
+    pub fn pid(&self) -> u32 {
+        self.callee.conversation.stream().worker().pid()
+    }
+
+    /// The end of its console.
+    pub fn console(&self) -> String {
+        self.callee.conversation.stream().worker().console_text()
+    }
+}

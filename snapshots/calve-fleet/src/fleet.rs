@@ -1,0 +1,217 @@
+//! Births of machines.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use calve_proto::Session;
+use calve_proto::limits::{CONTROL_PORT, GUEST_CID};
+use calve_snapshots::{Store, Verify};
+use calve_vmm::Shape;
+
+use crate::boot::{BootSpec, Function, Ports};
+use crate::call::{Callee, Decision};
+use crate::cancel::Canceller;
+use crate::clone::Clone;
+use crate::console::Tail;
+use crate::control::{Attach, Command, DiskSpec, Thaw};
+use crate::door::Door;
+use crate::error::{BootError, FleetError, OpenError, WorkerError};
+use crate::frozen::Frozen;
+use crate::line::Line;
+use crate::live::LiveMachine;
+use crate::machine::Machine;
+use crate::worker::{Nursery, Worker};
+use crate::{cpu, host, identity};
+
+/// File name of the worker's program.
+const WORKER: &str = "calve-worker";
+
+/// Settings of a fleet.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Path of calve-worker; otherwise `CALVE_WORKER`, otherwise it lies beside this program.
+    pub worker: Option<PathBuf>,
+}
+
+/// Starts machines. Share one between threads; machines outlive it.
+#[derive(Debug)]
+pub struct Fleet {
+    nursery: Nursery,
+    cancel: Canceller,
+    shells: Mutex<HashMap<Shape, Vec<Worker>>>,
+}
+
+/// How a clone is connected.
+#[derive(Debug, Default)]
+pub struct ThawOptions {
+    /// Where to make a Unix socket over which other programs reach the guest's ports
+    /// (`CONNECT <port>\n`). Only this user may connect; removed with the clone.
+    pub listen: Option<PathBuf>,
+    /// Ports of the host that the guest may connect to.
+    pub ports: Ports,
+}
+
+impl Fleet {
+    /// A fleet without machines.
+    ///
+    /// # Errors
+    ///
+    /// When there is no worker program.
+    pub fn new(options: Options) -> Result<Self, FleetError> {
+        let program = worker_program(options.worker)?;
+        let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
+        let nursery = Nursery::start(program).map_err(FleetError::Thread)?;
+        Ok(Self { nursery, cancel, shells: Mutex::default() })
+    }
+
+    /// Whether this host can run Linux machines, and if not, why and what to do.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is missing.
+    pub fn check_host() -> Result<(), host::HostError> {
+        host::check()
+    }
+
+    /// The handle that ends every wait of this fleet, for Ctrl-C.
+    pub fn canceller(&self) -> Canceller {
+        self.cancel.clone()
+    }
+
+    /// Opens a snapshot for thawing: verified, decoded and compared with this host, once.
+    ///
+    /// # Errors
+    ///
+    /// What is damaged, or what this host lacks, by name.
+    pub fn open(&self, store: &Store, name: &str) -> Result<Frozen, OpenError> {
+        let host = cpu::host_cpu()?;
+        Frozen::new(store.snapshot(name, &host, Verify::Stamped)?)
+    }
+
+    /// Makes shells of `shape` until `count` wait for content, and waits for them. Clones take
+    /// them from then on, which spares a request the birth of its worker.
+    ///
+    /// # Errors
+    ///
+    /// When a shell cannot be made; those made before stay.
+    pub fn prepare(&self, shape: Shape, count: usize) -> Result<(), WorkerError> {
+        let have = self.shells().get(&shape).map_or(0, Vec::len);
+        let births = (have..count).map(|_| Worker::birth(&self.nursery, &self.cancel, shape));
+        let born = births.collect::<Result<Vec<_>, _>>()?;
+        for mut shell in born {
+            shell.wait_shell()?;
+            self.shells().entry(shape).or_default().push(shell);
+        }
+        Ok(())
+    }
+
+    /// Number of shells of `shape` that wait for content.
+    pub fn prepared(&self, shape: Shape) -> usize {
+        self.shells().get(&shape).map_or(0, Vec::len)
+    }
+
+    /// Thaws a clone. Returns as soon as everything is on its way: what fails from here on fails
+    /// in [`Clone::call`] or [`Clone::wait_running`].
+    ///
+    /// # Errors
+    ///
+    /// When no worker can be had.
+    pub fn thaw(&self, frozen: &Frozen) -> Result<Clone, WorkerError> {
+        self.thaw_with(frozen, ThawOptions::default())
+    }
+
+    /// Thaws a clone with a door or ports of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fleet::thaw`], and when the door cannot be made.
+    pub fn thaw_with(&self, frozen: &Frozen, options: ThawOptions) -> Result<Clone, WorkerError> {
+        let decision = Decision::now();
+        let machine = identity::fresh("m").map_err(WorkerError::Random)?;
+        let facts = identity::thaw_facts(&machine).map_err(WorkerError::Random)?;
+        let (mut worker, prepared) = self.shell(frozen.shape())?;
+        let setup = |what| move |e: io::Error| WorkerError::Setup(what, e);
+        let (stream, theirs) = UnixStream::pair().map_err(setup("make a stream"))?;
+        let (console, output) = Tail::new().map_err(|e| setup("make a pipe")(e.into()))?;
+        let door = options.listen.as_deref().map(Door::open).transpose();
+        let door = door.map_err(setup("make the public socket"))?;
+        let (door, listener) = door.unzip();
+
+        let (disks, images): (Vec<DiskSpec>, Vec<BorrowedFd<'_>>) = frozen.disks().unzip();
+        let attach = Attach {
+            disks,
+            cid: GUEST_CID,
+            listener: listener.is_some(),
+            streams: vec![CONTROL_PORT],
+            host_ports: options.ports.numbers(),
+            console: true,
+            keyboard: false,
+        };
+        let mut fds = frozen.content().to_vec();
+        fds.extend(images);
+        fds.extend(listener.as_ref().map(AsFd::as_fd));
+        fds.extend([theirs.as_fd(), output.as_fd()]);
+        worker.send(&Command::Thaw(Thaw { attach }), &fds)?;
+        worker.connect(Some(console), options.ports);
+        let line = Line::new(worker, stream).map_err(setup("watch a stream"))?;
+        let callee = Callee {
+            conversation: Session::new(line),
+            machine,
+            timeout: frozen.timeout(),
+            decision,
+            prepared,
+            opening: Some(facts),
+            opened: false,
+            called: false,
+            spent: false,
+        };
+        Ok(Clone::new(callee, door))
+    }
+
+    /// Boots a machine of any kind, without expecting an agent in it.
+    ///
+    /// # Errors
+    ///
+    /// When no worker can be had or it refuses what it was given.
+    pub fn start(&self, spec: BootSpec) -> Result<Machine, WorkerError> {
+        Machine::start(self, spec)
+    }
+
+    /// Boots a machine whose PID 1 is our agent, and starts `function` in it.
+    ///
+    /// # Errors
+    ///
+    /// When the machine ends, its agent does not come up in time, or the function does not start.
+    pub fn boot(&self, spec: BootSpec, function: &Function) -> Result<LiveMachine, BootError> {
+        LiveMachine::boot(self, spec, function)
+    }
+
+    /// A worker that is a shell or about to be one, and whether it was there already.
+    pub(crate) fn shell(&self, shape: Shape) -> Result<(Worker, bool), WorkerError> {
+        loop {
+            let Some(mut shell) = self.shells().get_mut(&shape).and_then(Vec::pop) else {
+                return Ok((Worker::birth(&self.nursery, &self.cancel, shape)?, false));
+            };
+            if shell.is_fit() {
+                return Ok((shell, true));
+            }
+        }
+    }
+
+    fn shells(&self) -> MutexGuard<'_, HashMap<Shape, Vec<Worker>>> {
+        // A list of shells is whole whenever the lock is free.
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn worker_program(given: Option<PathBuf>) -> Result<PathBuf, FleetError> {
+    let program = match given.or_else(|| std::env::var_os("CALVE_WORKER").map(PathBuf::from)) {
+        Some(program) => program,
+        None => std::env::current_exe().map_err(FleetError::NoPlace)?.with_file_name(WORKER),
+    };
+    if program.is_file() { Ok(program) } else { Err(FleetError::NoWorker(program)) }
+}

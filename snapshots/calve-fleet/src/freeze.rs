@@ -1,0 +1,169 @@
+//! From a live machine to a snapshot in the store.
+//!
+//! ```text
+//!  agent prepares ──► stream closed ──► paused ──► saved ──► worker killed ──► draft written, committed
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use calve_proto::limits::DEFAULT_FREEZE_TIMEOUT_MS;
+use calve_snapshots::state::MAX_STATE_LEN;
+use calve_snapshots::{
+    Digest, Draft, FileMemory, MemoryLayout, MemorySource, Progress, Recipe, State,
+};
+use calve_vmm::memory::regions;
+use calve_vmm::{MachineState, Shape};
+
+use crate::boot::Function;
+use crate::cancel::Canceller;
+use crate::cpu;
+use crate::error::{FreezeError, WorkerError};
+use crate::fleet::Fleet;
+use crate::frozen::machine_state;
+use crate::line::Broken;
+use crate::live::LiveMachine;
+use crate::machine::Saved;
+
+/// Time for hooks and for dropping caches and free pages, and for a guest that does not answer.
+const PREPARE: Duration = Duration::from_millis(DEFAULT_FREEZE_TIMEOUT_MS as u64);
+const PREPARE_GRACE: Duration = Duration::from_secs(60);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Freezes a machine into `draft`, which has its images already, and commits it. `stats` are
+/// figures for the manifest; some are added here.
+///
+/// # Errors
+///
+/// The machine is gone and the draft leaves nothing behind, whatever fails.
+pub fn freeze(
+    fleet: &Fleet,
+    machine: LiveMachine,
+    mut draft: Draft<'_>,
+    mut stats: BTreeMap<String, u64>,
+    progress: Progress<'_>,
+) -> Result<Digest, FreezeError> {
+    let started = Instant::now();
+    let LiveMachine { shape, cmdline, function, .. } = &machine;
+    let (shape, cmdline, function) = (*shape, cmdline.clone(), recipe_function(function));
+    let (saved, zeroed) = stop(machine)?;
+    let (state, machine) = read_state(&saved.state, shape)?;
+    draft.write_state(&state)?;
+    let layout = layout(shape)?;
+    let memory = FileMemory::new(&saved.memory, &layout).map_err(damaged)?;
+    let cancel = fleet.canceller();
+    let written = draft.write_memory(&Cancellable { memory, cancel: &cancel }, progress);
+    if cancel.is_cancelled() {
+        return Err(WorkerError::Cancelled.into());
+    }
+    written?;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    stats.insert("freeze_us".into(), micros);
+    stats.insert("zeroed_bytes".into(), zeroed);
+    let cpu = cpu::required_cpu(&machine);
+    Ok(draft.commit(Recipe { cpu, vcpus: shape.vcpus(), cmdline, function, stats })?)
+}
+
+/// Has the guest prepare itself, pauses it and takes what it is.
+fn stop(machine: LiveMachine) -> Result<(Saved, u64), FreezeError> {
+    let mut conversation = machine.callee.conversation;
+    let within = PREPARE.saturating_add(PREPARE_GRACE);
+    conversation.stream().want("prepare for its freeze", within);
+    conversation.set_deadline(Instant::now().checked_add(within));
+    let prepared = conversation
+        .prepare_freeze(Some(PREPARE))
+        .and_then(|()| conversation.wait_freeze_ready(&mut |_, _| {}));
+    let zeroed = match prepared {
+        Ok(Ok(zeroed)) => zeroed,
+        Ok(Err(error)) => return Err(FreezeError::Guest(error)),
+        Err(error) => {
+            return Err(match conversation.stream().explain(error) {
+                Broken::Worker(failure) => failure.into(),
+                Broken::TimedOut => {
+                    let console = conversation.stream().worker().console_text();
+                    let wanted = "prepare for its freeze";
+                    WorkerError::TimedOut { wanted, after: within, console }.into()
+                }
+                Broken::Request(error) | Broken::Session(error) => FreezeError::Session(error),
+            });
+        }
+    };
+    let mut worker = conversation.into_stream().hang_up();
+    worker.pause()?;
+    let saved = saved(worker.save()?).map_err(damaged)?;
+    // Killed here: from now on nobody can change what is being written.
+    drop(worker);
+    Ok((saved, zeroed))
+}
+
+/// A worker can pass descriptors of anything: only regular files are read.
+fn saved([state, memory]: [OwnedFd; 2]) -> io::Result<Saved> {
+    let regular = |fd: OwnedFd| {
+        let file = File::from(fd);
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
+        }
+    };
+    Ok(Saved { state: regular(state)?, memory: regular(memory)? })
+}
+
+fn read_state(file: &File, shape: Shape) -> Result<(State, MachineState), FreezeError> {
+    let length = file.metadata().map_err(damaged)?.len();
+    let length = usize::try_from(length).ok().filter(|n| *n <= MAX_STATE_LEN);
+    let length = length.ok_or_else(|| damaged("its state is over the limit"))?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0).map_err(damaged)?;
+    let state = State::try_from(&bytes[..]).map_err(damaged)?;
+    let machine = machine_state(&state).map_err(damaged)?;
+    if machine.shape() != shape {
+        return Err(damaged("its state is of another shape"));
+    }
+    Ok((state, machine))
+}
+
+fn layout(shape: Shape) -> Result<MemoryLayout, FreezeError> {
+    MemoryLayout::new(regions(&shape).into_iter().map(|r| (r.gpa, r.size))).map_err(damaged)
+}
+
+fn damaged(cause: impl Into<Cause>) -> FreezeError {
+    FreezeError::Damaged(cause.into())
+}
+
+fn recipe_function(function: &Function) -> calve_snapshots::Function {
+    calve_snapshots::Function {
+        runtime: function.runtime.clone(),
+        handler: function.handler.clone(),
+        timeout_ms: u64::try_from(function.timeout.as_millis()).unwrap_or(u64::MAX),
+        env: function.env.clone(),
+    }
+}
+
+/// Memory that stops being read when the fleet is cancelled.
+struct Cancellable<'a> {
+    memory: FileMemory<'a>,
+    cancel: &'a Canceller,
+}
+
+impl MemorySource for Cancellable<'_> {
+    fn layout(&self) -> &MemoryLayout {
+        self.memory.layout()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.memory.read_at(offset, buf)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.memory.next_data(offset)
+    }
+}

@@ -1,0 +1,204 @@
+//! A booted machine with our agent in it and a function started.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use calve_proto::limits::CONTROL_PORT;
+use calve_proto::{Opening, Session, SessionError};
+use calve_vmm::Shape;
+
+use crate::boot::{BootSpec, Function};
+use crate::call::{CallError, CallOptions, Callee, Decision, Outcome};
+use crate::error::{BootError, WorkerError};
+use crate::fleet::Fleet;
+use crate::identity;
+use crate::line::{Broken, Line};
+use crate::machine::launch;
+
+/// How much longer than the function's own limit its start may take before the machine is given
+/// up: the agent ends a start that is over its limit, so only a broken guest needs this.
+const INIT_GRACE: Duration = Duration::from_secs(10);
+
+/// A booted machine whose function is ready for calls. Dropping it kills and reaps the worker.
+#[derive(Debug)]
+pub struct LiveMachine {
+    pub(crate) callee: Callee,
+    pub(crate) shape: Shape,
+    pub(crate) cmdline: String,
+    pub(crate) function: Function,
+    boot: Duration,
+    init: Duration,
+}
+
+impl LiveMachine {
+    pub(crate) fn boot(
+        fleet: &Fleet,
+        spec: BootSpec,
+        function: &Function,
+    ) -> Result<Self, BootError> {
+        let decision = Decision::now();
+        let started = Instant::now();
+        let machine = identity::fresh("m").map_err(WorkerError::Random)?;
+        let (shape, cmdline, within) = (spec.shape, spec.cmdline.clone(), spec.up_timeout);
+        let (listener, stream) =
+            waiting_stream().map_err(|e| WorkerError::Setup("make a stream", e))?;
+        let mut worker = launch(fleet, spec, Some(listener))?;
+        worker.wait_up(within)?;
+        let boot = started.elapsed();
+        let line =
+            Line::new(worker, stream).map_err(|e| WorkerError::Setup("watch a stream", e))?;
+        let conversation = connect(line)?;
+        let timeout = function.timeout;
+        let mut live = Self {
+            callee: Callee {
+                conversation,
+                machine,
+                timeout,
+                decision,
+                prepared: false,
+                opening: None,
+                opened: true,
+                called: false,
+                spent: false,
+            },
+            shape,
+            cmdline,
+            function: function.clone(),
+            boot,
+            init: Duration::ZERO,
+        };
+        live.init = live.configure()?;
+        Ok(live)
+    }
+
+    /// Starts the function's runtime; returns how long that took by the guest's clock.
+    fn configure(&mut self) -> Result<Duration, BootError> {
+        let within = self.function.init_timeout.saturating_add(INIT_GRACE);
+        let conversation = &mut self.callee.conversation;
+        conversation.stream().want("start its function", within);
+        conversation.set_deadline(Instant::now().checked_add(within));
+        let configure = Some(self.function.configure(self.shape.memory_mib()));
+        let ready = conversation
+            .open(Opening { configure, ..Opening::default() })
+            .and_then(|()| conversation.wait_ready(&mut |_, _| {}));
+        match ready {
+            Ok(Ok(init)) => Ok(init),
+            Ok(Err(error)) => Err(BootError::Init(error)),
+            Err(error) => Err(broken(conversation.stream(), error, "start its function", within)),
+        }
+    }
+
+    /// Calls the function. Its [timings](crate::Timings) count from the decision to boot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Clone::call`](crate::Clone::call).
+    pub fn call(&mut self, event: &[u8], options: CallOptions<'_>) -> Result<Outcome, CallError> {
+        self.callee.call(event, options)
+    }
+
+    /// Its identity.
+    pub fn machine_id(&self) -> &str {
+        &self.callee.machine
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Decision to boot → the agent is up.
+    pub fn boot_time(&self) -> Duration {
+        self.boot
+    }
+
+    /// Start of the runtime → it waits for events, by the guest's clock.
+    pub fn init_time(&self) -> Duration {
+        self.init
+    }
+
+    /// Process id of its worker, for people and their tools.
+    pub fn pid(&self) -> u32 {
+        self.callee.conversation.stream().worker().pid()
+    }
+
+    /// The end of its console.
+    pub fn console(&self) -> String {
+        self.callee.conversation.stream().worker().console_text()
+    }
+}
+
+fn broken(line: &Line, error: SessionError, wanted: &'static str, after: Duration) -> BootError {
+    match line.explain(error) {
+        Broken::Worker(failure) => failure.into(),
+        Broken::TimedOut => {
+            let console = line.worker().console_text();
+            WorkerError::TimedOut { wanted, after, console }.into()
+        }
+        Broken::Request(error) | Broken::Session(error) => BootError::Session(error),
+    }
+}
+
+/// A listener for the worker, with our connection waiting in its backlog.
+///
+/// A Unix listener needs a name to be connected to. This one has it for a moment, in a folder of
+/// our own, and is nameless before anybody else hears of it: nothing stays behind.
+fn waiting_stream() -> io::Result<(UnixListener, UnixStream)> {
+    let dir = nix::unistd::mkdtemp(&std::env::temp_dir().join("calve-XXXXXX"))?;
+    let made = (|| {
+        let handle = File::open(&dir)?;
+        // Through the descriptor: a socket's path has at most 107 bytes (unix(7)).
+        let path = format!("/proc/self/fd/{}/vsock", handle.as_raw_fd());
+        let listener = UnixListener::bind(&path)?;
+        let stream = UnixStream::connect(&path);
+        std::fs::remove_file(&path)?;
+        Ok((listener, stream?))
+    })();
+    std::fs::remove_dir(&dir)?;
+    made
+}
+
+/// Asks the vsock device for the agent's port (`CONNECT <port>\n`, answered by `OK <number>\n`).
+fn connect(mut line: Line) -> Result<crate::line::Conversation, BootError> {
+    /// Longest answer: `OK ` and a 32-bit number.
+    const LONGEST: usize = 16;
+    let within = crate::worker::PATIENCE;
+    let what = "connect to its agent";
+    line.want(what, within);
+    let mut answer = Vec::new();
+    let result = (|| {
+        line.write_all(format!("CONNECT {CONTROL_PORT}\n").as_bytes())?;
+        let mut byte = [0];
+        while answer.last() != Some(&b'\n') && answer.len() < LONGEST {
+            line.read_exact(&mut byte)?;
+            answer.extend(byte);
+        }
+        Ok::<_, io::Error>(())
+    })();
+    match result {
+        Ok(()) if answer.starts_with(b"OK ") => Ok(Session::new(line)),
+        Ok(()) => Err(BootError::Session(SessionError::Closed)),
+        Err(e) => Err(broken(&line, calve_proto::frame::FrameError::from(e).into(), what, within)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_stream_is_connected_and_leaves_no_name() {
+        let (listener, mut ours) = waiting_stream().unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        ours.write_all(b"hi").unwrap();
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hi");
+        let name = listener.local_addr().unwrap();
+        assert!(!name.as_pathname().unwrap().exists());
+    }
+}

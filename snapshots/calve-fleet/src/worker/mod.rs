@@ -1,0 +1,254 @@
+//! A worker process, seen from the fleet.
+//!
+//! ```text
+//!  birth ──► Shell asked for ──► content sent ──► running ──► Ended / dead / dropped
+//!              (nothing waits between these: commands are sent ahead)
+//! ```
+//!
+//! Nobody reads a worker's reports but the thread that waits for something of it, so there is no
+//! lock and no reader thread. Whatever a wait is for, it also watches the worker's process, its
+//! control socket, the guest's console and the fleet's cancellation.
+
+mod memory;
+mod nursery;
+mod pidfd;
+mod watch;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use calve_vmm::Shape;
+
+use crate::boot::Ports;
+use crate::cancel::Canceller;
+use crate::console::Tail;
+use crate::control::{Command, ControlError, End, Report, Socket, Stats, VERSION};
+use crate::error::WorkerError;
+
+pub(crate) use nursery::{Newborn, Nursery};
+pub use pidfd::Death;
+pub(crate) use watch::{Wake, Wanted};
+
+/// How long a worker may take to answer a command that needs nothing of the guest. Emulated hosts
+/// are slow, loaded ones slower; only a broken worker takes this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A worker process. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pid: u32,
+    process: pidfd::PidFd,
+    control: Socket,
+    last_words: Tail,
+    console: Option<Tail>,
+    ports: Ports,
+    up: bool,
+    shell_seen: bool,
+    running: bool,
+    ended: Option<End>,
+    reaped: Option<Death>,
+    cancel: Canceller,
+    /// Keeps the thread alive whose end would kill the process.
+    _nursery: Nursery,
+}
+
+impl Worker {
+    /// Starts a worker and tells it to become a shell; does not wait for it.
+    pub(crate) fn birth(
+        nursery: &Nursery,
+        cancel: &Canceller,
+        shape: Shape,
+    ) -> Result<Self, WorkerError> {
+        let (control, theirs) =
+            Socket::pair().map_err(|e| WorkerError::Setup("make a socket", e))?;
+        let (last_words, stderr) =
+            Tail::new().map_err(|e| WorkerError::Setup("make a pipe", e.into()))?;
+        let Newborn { pid, handle: process } = nursery
+            .birth(theirs.into_fd(), stderr)
+            .map_err(|source| WorkerError::Spawn { path: nursery.program().into(), source })?;
+        let mut worker = Self {
+            pid,
+            process,
+            control,
+            last_words,
+            console: None,
+            ports: Ports::default(),
+            up: false,
+            shell_seen: false,
+            running: false,
+            ended: None,
+            reaped: None,
+            cancel: cancel.clone(),
+            _nursery: nursery.clone(),
+        };
+        worker.send(&Command::Shell { version: VERSION, shape }, &[])?;
+        Ok(worker)
+    }
+
+    /// Waits until the shell is there.
+    pub(crate) fn wait_shell(&mut self) -> Result<(), WorkerError> {
+        let wanted = Wanted::of_worker("become a shell");
+        while !self.shell_seen {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the worker, in no use yet, can still be used.
+    pub(crate) fn is_fit(&mut self) -> bool {
+        let now = Wanted { what: "be fit", since: Instant::now(), within: Duration::ZERO };
+        loop {
+            match self.wait(&now, None) {
+                Ok(Wake::News) => {}
+                // Nothing more to hear from it: it lives.
+                Err(WorkerError::TimedOut { .. }) => return self.shell_seen,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Sends a command; does not wait for what it leads to.
+    pub(crate) fn send(
+        &mut self,
+        command: &Command,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), WorkerError> {
+        match self.control.send(command, fds) {
+            Ok(()) => Ok(()),
+            Err(ControlError::Closed) => Err(self.died()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// From now on the console's output and connections to the host's ports are looked after.
+    pub(crate) fn connect(&mut self, console: Option<Tail>, ports: Ports) {
+        self.console = console;
+        self.ports = ports;
+    }
+
+    /// Waits for the report that `pick` takes; any other that is not handled here is a breach of
+    /// the protocol.
+    pub(crate) fn expect<T>(
+        &mut self,
+        wanted: &Wanted,
+        pick: impl Fn(&Report, Vec<OwnedFd>) -> Option<T>,
+    ) -> Result<T, WorkerError> {
+        loop {
+            if let Wake::Report(report, fds) = self.wait(wanted, None)? {
+                return pick(&report, fds).ok_or(ControlError::OutOfTurn(report.name()).into());
+            }
+        }
+    }
+
+    /// Waits until the agent has said "I am up".
+    pub(crate) fn wait_up(&mut self, within: Duration) -> Result<(), WorkerError> {
+        let wanted = Wanted { what: "start its agent", since: Instant::now(), within };
+        while !self.up {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the machine has its content and was let run.
+    pub(crate) fn wait_running(&mut self) -> Result<(), WorkerError> {
+        let wanted = Wanted::of_worker("run");
+        while !self.running {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Pauses the machine.
+    pub(crate) fn pause(&mut self) -> Result<(), WorkerError> {
+        self.wait_running()?;
+        self.send(&Command::Pause, &[])?;
+        let wanted = Wanted::of_worker("pause");
+        while self.running {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a paused machine run.
+    pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
+        self.send(&Command::Resume, &[])?;
+        self.wait_running()
+    }
+
+    /// State and memory of a paused machine that was booted, as files.
+    pub(crate) fn save(&mut self) -> Result<[OwnedFd; 2], WorkerError> {
+        self.send(&Command::Save, &[])?;
+        self.expect(&Wanted::of_worker("give back its state"), |report, fds| match report {
+            Report::Saved => fds.try_into().ok(),
+            _ => None,
+        })
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) fn wait_end(&mut self, within: Duration) -> Result<End, WorkerError> {
+        let wanted = Wanted { what: "end", since: Instant::now(), within };
+        loop {
+            match self.wait(&wanted, None) {
+                Ok(Wake::Report(report, _)) => {
+                    return Err(ControlError::OutOfTurn(report.name()).into());
+                }
+                Ok(_) => {}
+                Err(WorkerError::Ended { end, .. }) => return Ok(end),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Asks what happened when.
+    pub(crate) fn stats(&mut self) -> Result<Stats, WorkerError> {
+        self.send(&Command::Stats, &[])?;
+        self.expect(&Wanted::of_worker("give its figures"), |report, _| match report {
+            Report::Stats(stats) => Some(*stats),
+            _ => None,
+        })
+    }
+
+    /// Private memory, KiB.
+    pub(crate) fn private_kib(&self) -> Option<u64> {
+        memory::private_kib(self.pid)
+    }
+
+    /// Process id, for people.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The end of the console, made printable.
+    pub(crate) fn console_text(&mut self) -> String {
+        self.console.as_mut().map(Tail::text).unwrap_or_default()
+    }
+
+    /// Kills the process and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> Death {
+        if let Some(death) = self.reaped {
+            return death;
+        }
+        self.process.kill();
+        let death = self.process.reap();
+        self.reaped = Some(death);
+        death
+    }
+
+    /// The process is gone or has cut the line: why, as an error.
+    fn died(&mut self) -> WorkerError {
+        if let Some(end) = self.ended.clone() {
+            return WorkerError::Ended { end, console: self.console_text() };
+        }
+        // A worker that closed its socket without ending has no business any more; but one that
+        // is on its way out by itself gets the moment it needs, so that the reason is the true one.
+        watch::wait_readable(&self.process, Duration::from_secs(1));
+        let how = self.kill();
+        WorkerError::Died { how, last_words: self.last_words.text() }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
