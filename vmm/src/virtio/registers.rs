@@ -11,8 +11,9 @@
 //! features after FEATURES_OK, bits taken back — change nothing.
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER, VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK,
-    VIRTIO_CONFIG_S_FAILED as FAILED, VIRTIO_CONFIG_S_FEATURES_OK as FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
+    VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER,
+    VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK, VIRTIO_CONFIG_S_FAILED as FAILED,
+    VIRTIO_CONFIG_S_FEATURES_OK as FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET as NEEDS_RESET,
     VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio as mmio;
@@ -22,7 +23,6 @@ use virtio_queue::QueueState;
 use super::device::{Device, Kind, Offer};
 use super::error::StateError;
 use super::state::{QueueV1, RegistersV1, event_idx};
-
 
 /// "virt", little endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -335,3 +335,6 @@ fn set_half(target: &mut u64, select: u32, value: u32) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

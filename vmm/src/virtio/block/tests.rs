@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation)] // numbers of a test are small
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -130,7 +132,10 @@ fn writes_reach_the_file() {
         assert_eq!(it.request(FLUSH, 0, &[]), (OK, 1));
         let mut bytes = [0; 1536];
         it.file.read_exact_at(&mut bytes, (SECTORS - 3) * 512).unwrap();
-        assert_eq!(bytes[..512], pattern(SECTORS as usize * 512)[(SECTORS as usize - 3) * 512..][..512]);
+        assert_eq!(
+            bytes[..512],
+            pattern(SECTORS as usize * 512)[(SECTORS as usize - 3) * 512..][..512]
+        );
         assert_eq!(bytes[512..], [0xab; 1024]);
     }
 }
@@ -294,7 +299,8 @@ fn random_chains_are_answered_or_break_the_queue() {
     let address = prop_oneof![Just(HEADER), Just(DATA), Just(STATUS), any::<u64>()];
     let len = prop_oneof![0u32..64, Just(512), Just(4096), any::<u32>()];
     let descriptor = (address, len, 0u16..8, 0u16..12);
-    let strategy = (prop::collection::vec(descriptor, 1..10), 0u16..12, 0u32..10, 0u64..SECTORS + 2);
+    let strategy =
+        (prop::collection::vec(descriptor, 1..10), 0u16..12, 0u32..10, 0u64..SECTORS + 2);
     let cases = Cases { cases: 300, failure_persistence: None, ..Cases::default() };
     let mut it = Fixture::new(Access::ReadWrite);
     let it = std::cell::RefCell::new(&mut it);

@@ -1,0 +1,7 @@
+#![allow(clippy::cast_possible_truncation)] // numbers of a test are small
+
+mod guest;
+mod hostile;
+mod saving;
+mod streams;
+mod units;
