@@ -8,22 +8,39 @@ use prost::Message;
 use super::FrameError;
 use crate::limits::MAX_FRAME;
 
-/// Bytes asked for in one read: small frames come several at a time, a full frame in three reads.
-const READ_SIZE: usize = 32 << 10;
+/// Bytes asked for in the first read. A read that gets all it asked for doubles it, so that a machine that only ever
+/// sees small frames never touches more than a page for them.
+const FIRST_READ: usize = 4 << 10;
+
+/// Most bytes asked for in one read.
+const LARGEST_READ: usize = 64 << 10;
 
 /// Longest length prefix: [`MAX_FRAME`] needs 3 bytes; a peer may pad the varint by one.
 const MAX_PREFIX: usize = 4;
 
 /// An incremental decoder: bytes in with [`read_from`](Self::read_from) or [`feed`](Self::feed), messages out with
 /// [`next`](Self::next).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameDecoder {
     /// Bytes received and not yet decoded are `buf[start..]`.
     buf: Vec<u8>,
     start: usize,
+    read_size: usize,
     /// When the last read returned; when the first byte of the pending frame came.
     last_read: Option<Instant>,
     frame_start: Option<Instant>,
+}
+
+impl Default for FrameDecoder {
+    fn default() -> Self {
+        Self {
+            buf: Vec::new(),
+            start: 0,
+            read_size: FIRST_READ,
+            last_read: None,
+            frame_start: None,
+        }
+    }
 }
 
 impl FrameDecoder {
@@ -31,9 +48,13 @@ impl FrameDecoder {
     pub fn read_from(&mut self, source: &mut impl Read) -> io::Result<usize> {
         self.discard_decoded();
         let old = self.buf.len();
-        self.buf.resize(old + READ_SIZE, 0);
+        self.buf.resize(old + self.read_size, 0);
         let result = source.read(&mut self.buf[old..]);
-        self.buf.truncate(old + *result.as_ref().unwrap_or(&0));
+        let got = *result.as_ref().unwrap_or(&0);
+        self.buf.truncate(old + got);
+        if got == self.read_size {
+            self.read_size = (self.read_size * 2).min(LARGEST_READ);
+        }
         if self.buf.len() > old {
             self.note_arrival(old == 0);
         }

@@ -1,0 +1,157 @@
+// Calve's Node runtime: loads one handler and calls it for each event the agent sends.
+//
+// The frames are described in the agent's source, `runtime/shim.rs`.
+'use strict';
+
+const freeze = require('./freeze.cjs');
+const { Link } = require('./link.cjs');
+const { InitError, describe, load } = require('./loader.cjs');
+
+// AWS Lambda's bound for a response, in bytes.
+const MAX_RESULT = 6 << 20;
+
+const link = new Link(3, onFrame);
+let handler;
+/** The invocation in flight: `finish(error, value)` ends it once. */
+let current;
+
+function fail(error) {
+  link.sendJson('X', error);
+}
+
+function succeed(value) {
+  let result;
+  try {
+    result = Buffer.from(JSON.stringify(value === undefined ? null : value) ?? 'null');
+  } catch (error) {
+    const errorMessage = `Unable to stringify response body: ${error.message}`;
+    fail({ errorType: 'Runtime.MarshalError', errorMessage, stackTrace: [] });
+    return;
+  }
+  if (result.length > MAX_RESULT) {
+    const errorMessage = `Response payload size exceeded maximum allowed payload size (${MAX_RESULT} bytes).`;
+    fail({ kind: 'result-too-large', errorType: 'Function.ResponseSizeTooLarge', errorMessage });
+    return;
+  }
+  link.send('V', result);
+}
+
+/** Calls the handler for one event. */
+function invoke(payload) {
+  const at = payload.indexOf(10);
+  const header = JSON.parse(payload.toString('utf8', 0, at));
+  if (header.traceId) process.env._X_AMZN_TRACE_ID = header.traceId;
+  else delete process.env._X_AMZN_TRACE_ID;
+  let event;
+  try {
+    event = JSON.parse(payload.toString('utf8', at + 1));
+  } catch (error) {
+    const errorMessage = `Unable to unmarshal input: ${error.message}`;
+    fail({ errorType: 'Runtime.UnmarshalError', errorMessage, stackTrace: [] });
+    return;
+  }
+
+  const call = { done: false, held: undefined };
+  call.finish = (error, value) => {
+    if (call.done) return;
+    call.done = true;
+    current = undefined;
+    link.ref();
+    if (error !== undefined && error !== null) fail(describe(error));
+    else succeed(value);
+  };
+  current = call;
+  const context = makeContext(header);
+  // AWS Lambda answers a callback once the event loop is empty, unless the handler says otherwise.
+  const callback = (error, value) => {
+    if (error || !context.callbackWaitsForEmptyEventLoop) call.finish(error, value);
+    else call.held ??= { value };
+  };
+  context.done = callback;
+  context.fail = (error) => callback(error ?? new Error('handled'));
+  context.succeed = (value) => callback(null, value);
+  // While the handler works the socket does not keep the loop alive: an empty loop means that nothing will come any more.
+  link.unref();
+  try {
+    const returned = handler(event, context, callback);
+    if (typeof returned?.then === 'function') {
+      returned.then((value) => call.finish(undefined, value), (error) => call.finish(error ?? new Error(String(error))));
+    }
+  } catch (error) {
+    call.finish(error ?? new Error(String(error)));
+  }
+}
+
+function makeContext(header) {
+  const env = process.env;
+  return {
+    awsRequestId: header.requestId,
+    invokedFunctionArn: header.functionArn,
+    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+    callbackWaitsForEmptyEventLoop: true,
+    getRemainingTimeInMillis: () => Math.max(0, header.deadlineMs - Date.now()),
+  };
+}
+
+async function onFrame(kind, payload) {
+  switch (kind) {
+    case 'I':
+      invoke(payload);
+      break;
+    case 'F':
+      try {
+        link.send('F', Buffer.from(String(await freeze.beforeSnapshot())));
+      } catch (error) {
+        link.sendJson('H', describe(error));
+      }
+      break;
+    case 'S':
+      freeze.settle();
+      link.send('S');
+      break;
+    case 'T':
+      freeze.reseed();
+      // Without hooks the agent does not wait for an answer.
+      if (freeze.hasAfterRestore()) {
+        try {
+          await freeze.afterRestore();
+          link.send('T');
+        } catch (error) {
+          link.sendJson('H', describe(error));
+        }
+      }
+      break;
+  }
+}
+
+process.on('beforeExit', () => {
+  // The loop ran empty: the callback's held value is the answer, or there is none, which AWS Lambda answers with null.
+  if (current) current.finish(undefined, current.held?.value);
+});
+
+/** An error that nobody caught ends the process, as in AWS Lambda; the invocation in flight hears of it first. */
+function die(error, name, status) {
+  const described = describe(error);
+  if (name) Object.assign(described, { errorType: name, errorMessage: `${described.errorType}: ${described.errorMessage}` });
+  const kind = handler ? (current ? 'X' : undefined) : 'E';
+  if (current) current.done = true;
+  process.stderr.write(`${(error && error.stack) || error}\n`);
+  link.sendLast(kind, described, () => process.exit(status));
+}
+process.on('uncaughtException', (error) => die(error, undefined, 129));
+process.on('unhandledRejection', (error) => die(error, 'Runtime.UnhandledPromiseRejection', 128));
+
+load(process.env._HANDLER, process.env.LAMBDA_TASK_ROOT).then(
+  (loaded) => {
+    handler = loaded;
+    link.send('R');
+  },
+  (error) => {
+    const described = error instanceof InitError ? error.json : describe(error);
+    link.sendLast('E', described, () => process.exit(1));
+  },
+);

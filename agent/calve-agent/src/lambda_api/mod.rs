@@ -1,0 +1,338 @@
+//! The AWS Lambda Runtime API, version 2018-06-01, on the loopback.
+//!
+//! ```text
+//!            GET invocation/next              an event comes
+//!   Init ───────────────────────► Waiting ───────────────────► Running
+//!    │ │   GET restore/next          ▲                            │
+//!    │ └──────────► Restoring ───────┘◄───────────────────────────┘
+//!    │                 │   GET invocation/next      POST {id}/response | {id}/error
+//!    │ POST init/error │ POST restore/error
+//!    ▼                 ▼
+//!  (the agent ends the runtime)
+//! ```
+//!
+//! A request that does not fit the state gets the status and the error object that AWS's service gives. `Waiting` holds
+//! the connection of `next` open until an event comes; that is also the state in which a machine is frozen. Clients that
+//! know of snapshots (`awslambdaric`) park in `restore/next` instead, and run their hooks around it.
+
+mod chunked;
+mod http;
+mod reply;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use calve_proto::ErrorKind;
+
+use crate::control::is_transient;
+use crate::poll::{Interest, Poll, Token, Watch};
+use crate::runtime::{Invocation, RuntimeEvent, parse_error};
+use http::{Connection, Method, Request};
+use reply::Reply;
+
+/// Connections open at a time. Clients use one or two; the rest waits in the listen queue.
+const MAX_CONNECTIONS: usize = 16;
+
+/// First part of every path.
+const PREFIX: &str = "/2018-06-01/runtime/";
+
+/// Where the client is in its life.
+#[derive(Debug)]
+enum State {
+    Init,
+    /// Parked in restore/next on this connection.
+    Restoring(u32),
+    /// The connections parked in invocation/next, the oldest first. More than one only if the client is odd.
+    Waiting(Vec<u32>),
+    /// Between a result and the next `next`; an event that comes now waits.
+    Between,
+    Running {
+        request_id: String,
+    },
+    /// An error of init or restore has been reported.
+    Failed,
+}
+
+impl State {
+    /// Its name in AWS's "state transition" errors.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Init => "RuntimeInit",
+            Self::Restoring(_) => "RuntimeRestoring",
+            Self::Waiting(_) | Self::Between => "RuntimeReady",
+            Self::Running { .. } => "RuntimeRunning",
+            Self::Failed => "RuntimeInitError",
+        }
+    }
+}
+
+/// The server side.
+#[derive(Debug)]
+pub(crate) struct LambdaApi {
+    listener: TcpListener,
+    watch: Watch,
+    address: SocketAddr,
+    connections: BTreeMap<u32, Connection>,
+    next_slot: u32,
+    state: State,
+    /// An event for which no `next` has come yet.
+    queued: Option<Invocation>,
+}
+
+impl LambdaApi {
+    /// Opens the listening socket.
+    pub(crate) fn listen(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            watch: Watch::new(Token::ApiListener),
+            address,
+            connections: BTreeMap::new(),
+            next_slot: 0,
+            state: State::Init,
+            queued: None,
+        })
+    }
+
+    /// `AWS_LAMBDA_RUNTIME_API` of the runtime.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the client waits in restore/next, with hooks to run after it.
+    pub(crate) fn is_parked_for_restore(&self) -> bool {
+        matches!(self.state, State::Restoring(_))
+    }
+
+    /// Lets a client go on that is parked in restore/next.
+    pub(crate) fn restore(&mut self) {
+        if let State::Restoring(slot) = self.state {
+            self.state = State::Between;
+            self.answer(slot, &Reply::restored());
+        }
+    }
+
+    /// Hands an event out, now or with the next `next`.
+    pub(crate) fn invoke(&mut self, invocation: Invocation) {
+        self.restore();
+        let waiting = match &mut self.state {
+            State::Waiting(slots) if !slots.is_empty() => Some(slots.remove(0)),
+            _ => None,
+        };
+        match waiting {
+            Some(slot) => self.hand_out(slot, invocation),
+            None => self.queued = Some(invocation),
+        }
+    }
+
+    /// Handles readiness of the listener or of one connection.
+    pub(crate) fn on_ready(&mut self, token: Token, events: &mut Vec<RuntimeEvent>) {
+        match token {
+            Token::ApiListener => self.accept(),
+            Token::ApiConnection(slot) => self.serve(slot, events),
+            _ => {}
+        }
+    }
+
+    /// Sends what is due, drops what is over, watches the rest.
+    pub(crate) fn flush(&mut self, poll: &Poll) -> io::Result<()> {
+        let room = self.connections.len() < MAX_CONNECTIONS;
+        let interest = if room { Interest::READ } else { Interest::default() };
+        poll.set(&mut self.watch, &self.listener, interest)?;
+        let mut over = Vec::new();
+        for (&slot, connection) in &mut self.connections {
+            // A connection that fails is the client's loss, not the agent's.
+            if !connection.flush(poll).unwrap_or(false) {
+                over.push(slot);
+            }
+        }
+        for slot in over {
+            self.close(slot);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        while self.connections.len() < MAX_CONNECTIONS {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if is_transient(&e) => return,
+                // The client gave up, or the kernel is short of memory: nothing to serve.
+                Err(_) => return,
+            };
+            if stream.set_nonblocking(true).is_ok() {
+                // A slot number comes back after 2^32 connections, when its first owner is long gone.
+                let slot = self.next_slot;
+                self.next_slot = self.next_slot.wrapping_add(1);
+                self.connections.insert(slot, Connection::new(stream, slot));
+            }
+        }
+    }
+
+    fn serve(&mut self, slot: u32, events: &mut Vec<RuntimeEvent>) {
+        let Some(connection) = self.connections.get_mut(&slot) else { return };
+        if !connection.read() {
+            self.close(slot);
+            return;
+        }
+        while let Some(request) = self.connections.get_mut(&slot).and_then(Connection::next_request)
+        {
+            match request {
+                Ok(request) => {
+                    if let Some(reply) = self.route(slot, request, events) {
+                        self.answer(slot, &reply);
+                    }
+                }
+                Err(refusal) => {
+                    self.answer(slot, &refusal);
+                    if let Some(connection) = self.connections.get_mut(&slot) {
+                        connection.close_after_reply();
+                    }
+                    // A result too large ends the invocation, as on AWS Lambda.
+                    if refusal.status == 413 && matches!(self.state, State::Running { .. }) {
+                        self.state = State::Between;
+                        events.push(RuntimeEvent::Failed(reply::too_large()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Carries a request out. `None` if its answer comes later.
+    fn route(
+        &mut self,
+        slot: u32,
+        request: Request,
+        events: &mut Vec<RuntimeEvent>,
+    ) -> Option<Reply> {
+        let path = request.path.clone();
+        let Some(path) = path.strip_prefix(PREFIX) else { return Some(Reply::not_found()) };
+        let invocation = path.strip_prefix("invocation/").and_then(|rest| rest.split_once('/'));
+        match (request.method, path, invocation) {
+            (Method::Get, "invocation/next", _) => self.next(slot, events),
+            (Method::Get, "restore/next", _) => self.restore_next(slot, events),
+            (Method::Post, "init/error", _) => Some(self.init_error(&request, events)),
+            (Method::Post, "restore/error", _) => Some(self.restore_error(&request, events)),
+            (Method::Post, _, Some((id, "response"))) => {
+                Some(self.response(id, request.body, events))
+            }
+            (Method::Post, _, Some((id, "error"))) => Some(self.error(id, &request, events)),
+            (_, "invocation/next" | "restore/next" | "init/error" | "restore/error", _)
+            | (_, _, Some((_, "response" | "error"))) => Some(Reply::method_not_allowed()),
+            _ => Some(Reply::not_found()),
+        }
+    }
+
+    fn next(&mut self, slot: u32, events: &mut Vec<RuntimeEvent>) -> Option<Reply> {
+        match &mut self.state {
+            State::Init => {
+                self.state = State::Waiting(vec![slot]);
+                events.push(RuntimeEvent::Ready);
+            }
+            State::Waiting(slots) => slots.push(slot),
+            State::Between => self.state = State::Waiting(vec![slot]),
+            State::Restoring(_) | State::Running { .. } | State::Failed => {
+                return Some(Reply::wrong_state(self.state.name(), "RuntimeReady"));
+            }
+        }
+        // The hooks of a client that came from restore/next have run.
+        events.push(RuntimeEvent::Thawed);
+        if let Some(invocation) = self.queued.take() {
+            self.invoke(invocation);
+        }
+        None
+    }
+
+    fn restore_next(&mut self, slot: u32, events: &mut Vec<RuntimeEvent>) -> Option<Reply> {
+        if !matches!(self.state, State::Init) {
+            return Some(Reply::wrong_state(self.state.name(), "RuntimeRestoring"));
+        }
+        self.state = State::Restoring(slot);
+        events.push(RuntimeEvent::Ready);
+        if self.queued.is_some() {
+            self.restore();
+        }
+        None
+    }
+
+    fn init_error(&mut self, request: &Request, events: &mut Vec<RuntimeEvent>) -> Reply {
+        // A before_snapshot hook fails where init has not ended yet, or while it is parked.
+        if !matches!(self.state, State::Init | State::Restoring(_)) {
+            return Reply::wrong_state(self.state.name(), "RuntimeInitError");
+        }
+        self.state = State::Failed;
+        let error = parse_error(&request.body, request.error_type.as_deref(), ErrorKind::Init);
+        events.push(RuntimeEvent::InitFailed(error));
+        Reply::accepted()
+    }
+
+    fn restore_error(&mut self, request: &Request, events: &mut Vec<RuntimeEvent>) -> Reply {
+        if !matches!(self.state, State::Between) {
+            return Reply::wrong_state(self.state.name(), "RuntimeRestoreError");
+        }
+        self.state = State::Failed;
+        let error = parse_error(&request.body, request.error_type.as_deref(), ErrorKind::Hook);
+        events.push(RuntimeEvent::HookFailed(error));
+        Reply::accepted()
+    }
+
+    fn response(&mut self, id: &str, body: Vec<u8>, events: &mut Vec<RuntimeEvent>) -> Reply {
+        if let Some(refusal) = self.finish(id) {
+            return refusal;
+        }
+        events.push(match serde_json::from_slice::<serde::de::IgnoredAny>(&body) {
+            Ok(_) => RuntimeEvent::Result(body),
+            Err(e) => RuntimeEvent::Failed(reply::not_json(&e)),
+        });
+        Reply::accepted()
+    }
+
+    fn error(&mut self, id: &str, request: &Request, events: &mut Vec<RuntimeEvent>) -> Reply {
+        if let Some(refusal) = self.finish(id) {
+            return refusal;
+        }
+        let error = parse_error(&request.body, request.error_type.as_deref(), ErrorKind::Handler);
+        events.push(RuntimeEvent::Failed(error));
+        Reply::accepted()
+    }
+
+    /// Ends the running invocation if it is `id`, else says why not.
+    fn finish(&mut self, id: &str) -> Option<Reply> {
+        match &self.state {
+            State::Running { request_id } if request_id == id => {
+                self.state = State::Between;
+                None
+            }
+            State::Running { .. } | State::Waiting(_) | State::Between => {
+                Some(Reply::invalid_request_id())
+            }
+            _ => Some(Reply::wrong_state(self.state.name(), "RuntimeResponseSent")),
+        }
+    }
+
+    fn hand_out(&mut self, slot: u32, invocation: Invocation) {
+        let reply = Reply::invocation(&invocation);
+        self.state = State::Running { request_id: invocation.request_id };
+        self.answer(slot, &reply);
+    }
+
+    fn answer(&mut self, slot: u32, reply: &Reply) {
+        if let Some(connection) = self.connections.get_mut(&slot) {
+            connection.reply(reply);
+        }
+    }
+
+    fn close(&mut self, slot: u32) {
+        self.connections.remove(&slot);
+        if let State::Waiting(slots) = &mut self.state {
+            slots.retain(|&waiting| waiting != slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! The runtime's environment: what AWS Lambda documents under "Defined runtime environment variables".
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Function;
+
+/// The variables of a runtime, the user's first, ours after them so that they win.
+pub(super) fn environment(
+    function: &Function,
+    task_root: &Path,
+    search_path: &str,
+    api: Option<SocketAddr>,
+) -> Vec<(String, String)> {
+    let c = &function.configure;
+    let mut env: Vec<(String, String)> = [
+        // A user may replace these.
+        ("PATH", search_path.to_owned()),
+        ("LANG", "C.UTF-8".into()),
+        ("TZ", ":UTC".into()),
+        ("HOME", "/tmp".into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    env.extend(c.env.iter().map(|v| (v.name.clone(), v.value.clone())));
+    let ours = [
+        ("_HANDLER", c.handler.clone()),
+        ("LAMBDA_TASK_ROOT", task_root.display().to_string()),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime".into()),
+        ("AWS_EXECUTION_ENV", execution_env(&c.runtime)),
+        ("AWS_LAMBDA_FUNCTION_NAME", c.function_name.clone()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", c.function_version.clone()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", c.memory_mib.to_string()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", c.function_name)),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "calve".into()),
+        // Clients that know of snapshots run their hooks with this and wait in restore/next.
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start".into()),
+    ];
+    env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    env.extend(api.map(|address| ("AWS_LAMBDA_RUNTIME_API".to_owned(), address.to_string())));
+    env
+}
+
+/// `python3.11` → `AWS_Lambda_python3.11`, `node20` → `AWS_Lambda_nodejs20.x`.
+fn execution_env(runtime: &str) -> String {
+    match runtime.strip_prefix("node") {
+        Some(version) => format!("AWS_Lambda_nodejs{version}.x"),
+        None => format!("AWS_Lambda_{runtime}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use calve_proto::wire;
+
+    use super::*;
+
+    #[test]
+    fn ours_win_over_the_users_and_the_users_over_defaults() {
+        let var = |name: &str, value: &str| wire::EnvVar { name: name.into(), value: value.into() };
+        let configure = wire::Configure {
+            runtime: "node20".into(),
+            handler: "app.handler".into(),
+            env: vec![var("TZ", "Europe/Oslo"), var("_HANDLER", "evil"), var("X", "1")],
+            ..wire::Configure::default()
+        };
+        let api = Some(SocketAddr::from(([127, 0, 0, 1], 9001)));
+        let env = environment(&Function::new(configure), Path::new("/var/task"), "/bin", api);
+        // Command keeps the last value of a name.
+        let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!(last("TZ"), Some("Europe/Oslo"));
+        assert_eq!(last("_HANDLER"), Some("app.handler"));
+        assert_eq!(last("X"), Some("1"));
+        assert_eq!(last("AWS_EXECUTION_ENV"), Some("AWS_Lambda_nodejs20.x"));
+        assert_eq!(last("AWS_LAMBDA_RUNTIME_API"), Some("127.0.0.1:9001"));
+        assert_eq!(last("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), Some("128"));
+    }
+}

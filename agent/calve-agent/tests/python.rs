@@ -1,0 +1,187 @@
+//! The Python shim: results, errors, context, hooks. Needs `python3.11` on PATH and fails without it.
+
+mod support;
+
+use calve_proto::{ErrorKind, Opening};
+use serde_json::json;
+use support::{Machine, PYTHON, call, configure, facts, wait};
+
+const ECHO: &str = r#"
+import os, sys, logging
+logging.getLogger().setLevel(logging.INFO)
+print("loading")
+
+def handler(event, context):
+    print("hello", event["name"])
+    print("careful", file=sys.stderr)
+    logging.info("served")
+    return {
+        "event": event,
+        "id": context.aws_request_id,
+        "name": context.function_name,
+        "memory": context.memory_limit_in_mb,
+        "left": context.get_remaining_time_in_millis(),
+        "arn": context.invoked_function_arn,
+        "task": os.environ["LAMBDA_TASK_ROOT"],
+        "cwd": os.getcwd(),
+        "env": os.environ.get("GREETING"),
+        "trace": os.environ.get("_X_AMZN_TRACE_ID"),
+    }
+"#;
+
+#[test]
+fn a_handler_gets_its_event_and_its_context() {
+    let machine = Machine::new(&[("app.py", ECHO)]);
+    let mut configure = configure(PYTHON, "app.handler");
+    configure.env.push(calve_proto::wire::EnvVar { name: "GREETING".into(), value: "hei".into() });
+    let mut session = machine.start(configure);
+    let outcome = call(&mut session, "r-1", r#"{"name":"Åse","n":[1,2.5,null]}"#);
+    let got = outcome.json();
+    assert_eq!(got["event"], json!({"name": "Åse", "n": [1, 2.5, null]}));
+    assert_eq!(got["id"], "r-1");
+    assert_eq!(got["name"], "demo");
+    assert_eq!(got["memory"], "256");
+    assert_eq!(got["arn"], "arn:aws:lambda:local:000000000000:function:demo");
+    assert_eq!(got["env"], "hei");
+    assert_eq!(got["trace"], json!(null));
+    assert_eq!(got["cwd"], got["task"]);
+    let left = got["left"].as_u64().unwrap();
+    assert!((20_000..=30_000).contains(&left), "{left}");
+    let stdout = outcome.stdout();
+    assert!(stdout.starts_with("hello Åse\n[INFO]\t"), "{stdout}");
+    assert!(stdout.ends_with("Z\tr-1\tserved\n"), "{stdout}");
+    assert_eq!(outcome.stderr(), "careful\n");
+}
+
+#[test]
+fn what_is_printed_on_import_precedes_ready() {
+    let machine = Machine::new(&[("app.py", ECHO)]);
+    let mut session = machine.connect();
+    let configure = configure(PYTHON, "app.handler");
+    session.open(Opening { configure: Some(configure), ..Opening::default() }).unwrap();
+    let mut printed = Vec::new();
+    session.wait_ready(&mut |_, bytes| printed.extend_from_slice(bytes)).unwrap().unwrap();
+    assert_eq!(printed, b"loading\n");
+}
+
+#[test]
+fn a_raised_error_comes_with_type_message_and_the_users_frames() {
+    let code = "def inner(x):\n    return 1 / x\n\ndef handler(event, context):\n    return inner(event)\n";
+    let machine = Machine::new(&[("app.py", code)]);
+    let mut session = machine.start(configure(PYTHON, "app.handler"));
+    let outcome = call(&mut session, "r-1", "0");
+    let error = outcome.error();
+    assert_eq!(error.kind, ErrorKind::Handler);
+    assert_eq!(error.to_string(), "ZeroDivisionError: division by zero");
+    assert_eq!(error.stack_trace.len(), 2, "{:?}", error.stack_trace);
+    assert!(error.stack_trace[0].contains("app.py\", line 5, in handler"));
+    assert!(error.stack_trace[1].contains("app.py\", line 2, in inner"));
+    // The runtime lives on.
+    assert_eq!(call(&mut session, "r-2", "4").json(), json!(0.25));
+}
+
+#[test]
+fn each_way_not_to_load_has_its_name() {
+    let cases = [
+        ("app.handler", "import nowhere_to_be_found", "Runtime.ImportModuleError"),
+        ("other.handler", "", "Runtime.ImportModuleError"),
+        ("app.missing", "x = 1", "Runtime.HandlerNotFound"),
+        ("handler", "", "Runtime.MalformedHandlerName"),
+        ("sys.exit", "", "Runtime.BuiltInModuleConflict"),
+        ("app.handler", "def handler(:", "Runtime.UserCodeSyntaxError"),
+        ("app.handler", "raise RuntimeError('no luck')", "RuntimeError"),
+    ];
+    for (handler, code, error_type) in cases {
+        let machine = Machine::new(&[("app.py", code)]);
+        let error = machine.start_failing(configure(PYTHON, handler));
+        assert_eq!(error.kind, ErrorKind::Init, "{handler}: {error}");
+        assert_eq!(error.error_type, error_type, "{handler}: {error}");
+    }
+    let machine = Machine::new(&[("app.py", "def f():\n    raise KeyError('k')\nf()\n")]);
+    let error = machine.start_failing(configure(PYTHON, "app.handler"));
+    assert!(error.stack_trace[0].contains("app.py\", line 3"), "{:?}", error.stack_trace);
+}
+
+#[test]
+fn values_that_are_no_json_are_marshal_errors() {
+    let code = "import decimal\ndef handler(event, context):\n    return eval(event)\n";
+    let machine = Machine::new(&[("app.py", code)]);
+    let mut session = machine.start(configure(PYTHON, "app.handler"));
+    for (i, value) in
+        ["object()", "{1, 2}", "b'raw'", "float('nan')", "{(1, 2): 3}"].iter().enumerate()
+    {
+        let outcome = call(&mut session, &format!("r-{i}"), &json!(value).to_string());
+        assert_eq!(outcome.kind(), ErrorKind::InvalidResult, "{value}");
+        assert_eq!(outcome.error().error_type, "Runtime.MarshalError");
+    }
+    let outcome =
+        call(&mut session, "d", r#""[decimal.Decimal('3'), decimal.Decimal('1.5'), None]""#);
+    assert_eq!(outcome.json(), json!([3, 1.5, null]));
+    let outcome = call(&mut session, "e", "{not json");
+    assert_eq!(outcome.kind(), ErrorKind::InvalidEvent);
+}
+
+const HOOKS: &str = r#"
+import random, secrets, uuid, tempfile, time
+from snapshot_restore_py import register_before_snapshot, register_after_restore
+
+trail = []
+
+@register_before_snapshot
+def first_registered():
+    trail.append("before 1")
+
+register_before_snapshot(trail.append, "before 2")
+
+@register_after_restore
+def restored():
+    trail.append("after 1")
+
+register_after_restore(lambda n: trail.append(n), n="after 2")
+random.seed(1)
+uuid.uuid1()
+next(tempfile._get_candidate_names())
+
+def handler(event, context):
+    return {"trail": trail, "random": random.random(), "node": uuid.uuid1().node,
+            "name": next(tempfile._get_candidate_names())}
+"#;
+
+#[test]
+fn hooks_run_once_in_order_around_a_freeze() {
+    let machine = Machine::new(&[("app.py", HOOKS)]);
+    machine.freeze(machine.start(configure(PYTHON, "app.handler")));
+    let mut session = machine.connect();
+    let call = calve_proto::Call::new("r-1", b"{}");
+    session
+        .open(Opening { thaw: Some(facts("m-1")), call: Some(call), ..Opening::default() })
+        .unwrap();
+    let got = wait(&mut session).json();
+    // The last one registered runs first before the snapshot, the first one after it.
+    assert_eq!(got["trail"], json!(["before 2", "before 1", "after 1", "after 2"]));
+    assert_ne!(got["random"], json!(0.13436424411240122), "random still has its frozen seed");
+    assert_eq!(std::fs::read_to_string(machine.run_dir().join("machine-id")).unwrap(), "m-1");
+}
+
+#[test]
+fn a_failing_hook_is_reported_as_one() {
+    let before = "from snapshot_restore_py import *\n@register_before_snapshot\ndef f(): raise OSError('disk')\ndef handler(e, c): pass\n";
+    let machine = Machine::new(&[("app.py", before)]);
+    let mut session = machine.start(configure(PYTHON, "app.handler"));
+    session.prepare_freeze(None).unwrap();
+    let error = session.wait_freeze_ready(&mut |_, _| {}).unwrap().unwrap_err();
+    assert_eq!((error.kind, error.error_type.as_str()), (ErrorKind::Hook, "OSError"));
+
+    let after = before.replace("before_snapshot", "after_restore");
+    let machine = Machine::new(&[("app.py", &after)]);
+    machine.freeze(machine.start(configure(PYTHON, "app.handler")));
+    let mut session = machine.connect();
+    let call = calve_proto::Call::new("r-1", b"{}");
+    session
+        .open(Opening { thaw: Some(facts("m-1")), call: Some(call), ..Opening::default() })
+        .unwrap();
+    let error = wait(&mut session);
+    assert_eq!(error.kind(), ErrorKind::Hook);
+    // The runtime is gone; the next call starts another, as AWS Lambda does.
+    assert!(support::call(&mut session, "r-2", "{}").answer.outcome.is_ok());
+}
