@@ -2,6 +2,7 @@
 
 mod binaries;
 mod checks;
+mod demo;
 mod lab;
 mod packages;
 mod process;
@@ -41,6 +42,11 @@ enum Task {
     Tidy,
     /// What CI runs: the same as `test`
     Prepush,
+    /// Freeze two functions, thaw clones of them, call each, check the answers, show the figures
+    Demo(demo::Options),
+    /// The part of the demo that needs machines
+    #[command(hide = true)]
+    DemoPerform(demo::Prepared),
 }
 
 fn main() -> ExitCode {
@@ -54,11 +60,17 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<()> {
+    if let Task::DemoPerform(prepared) = &task {
+        // May be in the lab, where there is no cargo to ask for a workspace.
+        return demo::perform(prepared);
+    }
     let workspace = Workspace::find()?;
     match task {
         Task::Setup => setup::run_all(&workspace),
         Task::Lab { arguments } => lab::run(&workspace, &arguments),
         Task::Test | Task::Prepush => test::run_all(&workspace),
         Task::Tidy => tidy::run(&workspace),
+        Task::Demo(options) => demo::run(&workspace, options),
+        Task::DemoPerform(prepared) => demo::perform(&prepared),
     }
 }
