@@ -1,0 +1,213 @@
+//! The command line, as clap sees it.
+//!
+//! Texts here are what `--help` shows: each command says what it does, what it prints and how it is used.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use calve_image::Runtime;
+
+mod examples;
+#[cfg(test)]
+mod tests;
+pub(crate) mod usage;
+mod values;
+
+pub(crate) use values::EnvVar;
+
+/// Calls functions in micro-VMs that are split off frozen snapshots.
+#[derive(Debug, Parser)]
+#[command(name = "calve", version, after_help = examples::CALVE, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Where snapshots are kept [default: the user's data folder, such as ~/.local/share/calve]
+    #[arg(long, global = true, env = "CALVE_STORE", hide_env_values = true)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) store: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what this host offers, what is missing, and the remedy
+    #[command(after_help = examples::DOCTOR)]
+    Doctor {
+        /// Print one JSON object instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build and list the kernel and the root images
+    #[command(subcommand, after_help = examples::IMAGE)]
+    Image(Image),
+    /// Build, list, check and remove snapshots
+    #[command(subcommand, after_help = examples::SNAPSHOT)]
+    Snapshot(Snapshot),
+    /// Call a function, each call in a fresh machine
+    #[command(after_help = examples::RUN)]
+    Run(Run),
+    /// Boot a plain machine with its serial console on the terminal
+    #[command(after_help = examples::BOOT)]
+    Boot(Boot),
+    /// Print the completion script of a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Build what is not built yet and print where it is
+    #[command(after_help = examples::IMAGE)]
+    Build {
+        /// Root images to build besides the kernel; all of them if none is given
+        #[arg(value_name = "RUNTIME", value_parser = runtime())]
+        runtimes: Vec<Runtime>,
+    },
+    /// List what is built
+    #[command(after_help = examples::IMAGE)]
+    Ls {
+        /// Print one JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Boot a function, warm it up, freeze it
+    #[command(after_help = examples::BUILD)]
+    Build(Build),
+    /// List the snapshots of the store
+    #[command(after_help = examples::SNAPSHOT)]
+    Ls {
+        /// Print one JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what is known about a snapshot as one JSON object
+    #[command(after_help = examples::SNAPSHOT)]
+    Inspect {
+        /// The snapshot
+        name: String,
+    },
+    /// Read back every byte of a snapshot and its images, and compare digests
+    #[command(after_help = examples::SNAPSHOT)]
+    Verify {
+        /// The snapshot
+        name: String,
+    },
+    /// Remove a snapshot, and the images that no other one needs
+    #[command(after_help = examples::SNAPSHOT)]
+    Rm {
+        /// The snapshots
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Name of the snapshot; an older one of that name is replaced
+    pub(crate) name: String,
+    /// Language runtime
+    #[arg(long, value_parser = runtime())]
+    pub(crate) runtime: Runtime,
+    /// Folder with the function's code; the function sees it as /var/task
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) code: PathBuf,
+    /// What to call, as `module.function`; told to a `bootstrap` as _HANDLER
+    #[arg(long, value_name = "MODULE.FUNCTION")]
+    #[arg(required_if_eq_any = [("runtime", "python3.11"), ("runtime", "node20")])]
+    pub(crate) handler: Option<String>,
+    /// Memory of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = values::memory)]
+    pub(crate) memory: u32,
+    /// Processors of the machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::vcpus)]
+    pub(crate) vcpus: u8,
+    /// Deadline of a call in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = values::seconds)]
+    pub(crate) timeout: Duration,
+    /// Deadline of the function's start in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::seconds)]
+    pub(crate) init_timeout: Duration,
+    /// Environment variable of the function; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<EnvVar>,
+    /// Event of a call to make before the freeze, as JSON, @FILE or - for stdin; may be repeated
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) warm: Vec<String>,
+    /// Kernel to use instead of Calve's own: vmlinux or bzImage
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Root image to use instead of the runtime's own; it must hold Calve's agent as /sbin/calve-agent
+    #[arg(long, value_name = "IMG", value_hint = ValueHint::FilePath)]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The snapshot to call
+    pub(crate) name: String,
+    /// The event, as JSON, @FILE or - for stdin
+    #[arg(long, value_name = "EVENT", required_unless_present = "events")]
+    pub(crate) event: Option<String>,
+    /// File with one event a line, each for a call of its own; - for stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "count"], value_hint = ValueHint::FilePath)]
+    pub(crate) events: Option<PathBuf>,
+    /// Calls to make, each in a fresh machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::calls())]
+    pub(crate) count: u64,
+    /// Machines to use at a time
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = values::machines())]
+    pub(crate) parallel: u64,
+    /// Print one JSON object a call: result or error, machine, timings, memory
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Boot the machine from its images instead of thawing it, to compare
+    #[arg(long)]
+    pub(crate) cold: bool,
+    /// Deadline of a call in seconds [default: the snapshot's]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Boot {
+    /// Kernel: vmlinux or bzImage
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kernel: PathBuf,
+    /// Root image, the guest's /dev/vda
+    #[arg(long, value_name = "IMG", value_hint = ValueHint::FilePath)]
+    pub(crate) root: Option<PathBuf>,
+    /// Let the guest write to the root image
+    #[arg(long, requires = "root")]
+    pub(crate) writable: bool,
+    /// Initial RAM file system
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Kernel command line, in place of the default one
+    #[arg(long, value_name = "STRING")]
+    pub(crate) cmdline: Option<String>,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = values::memory)]
+    pub(crate) memory: u32,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::vcpus)]
+    pub(crate) vcpus: u8,
+    /// End the machine after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+fn runtime() -> impl TypedValueParser<Value = Runtime> {
+    PossibleValuesParser::new(Runtime::ALL.map(Runtime::as_str))
+        .try_map(|name| name.parse::<Runtime>())
+}

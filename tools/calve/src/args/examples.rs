@@ -1,0 +1,80 @@
+//! The examples under each `--help`.
+
+/// `calve --help`.
+pub(super) const CALVE: &str = "\
+Examples:
+  calve doctor
+  calve snapshot build --runtime python3.11 --code ./resize --handler app.handler resize
+  calve run resize --event '{\"width\": 640}'
+
+Results go to stdout, everything else to stderr. Exit status: 0 done; 1 the function failed;
+2 bad usage or input; 3 this host cannot; 4 the machine failed or timed out; 130 interrupted.";
+
+/// `calve doctor --help`.
+pub(super) const DOCTOR: &str = "\
+Examples:
+  calve doctor
+  calve doctor --json | jq '.checks[] | select(.status != \"ok\")'
+
+Exit status 0 if machines can run here, 3 if not.";
+
+/// `calve image --help`.
+pub(super) const IMAGE: &str = "\
+Examples:
+  calve image build                       the kernel and every root image
+  calve image build python3.11            the kernel and one root image
+  calve image ls
+
+Images are built from Debian's packages, once, into $CALVE_CACHE (or ~/.cache/calve).
+`calve snapshot build` builds what it needs by itself.";
+
+/// `calve snapshot --help`.
+pub(super) const SNAPSHOT: &str = "\
+Examples:
+  calve snapshot build --runtime node20 --code ./greet --handler index.handler greet
+  calve snapshot ls
+  calve snapshot inspect greet | jq .manifest.machine
+  calve snapshot verify greet
+  calve snapshot rm greet";
+
+/// `calve snapshot build --help`.
+pub(super) const BUILD: &str = "\
+Examples:
+  calve snapshot build --runtime python3.11 --code ./resize --handler app.handler resize
+  calve snapshot build --runtime node20 --code ./greet --handler index.handler \\
+      --memory 512 --env STAGE=test --warm '{\"name\": \"Ada\"}' greet
+  calve snapshot build --runtime provided --code ./out --timeout 10 worker
+
+Prints the snapshot's id. What the function prints on its way goes to stderr. If its start or a
+warm call fails, the error is printed as JSON, nothing is kept, and the exit status is 1.";
+
+/// `calve run --help`.
+pub(super) const RUN: &str = "\
+Examples:
+  calve run resize --event '{\"width\": 640}'
+  calve run resize --event @event.json --count 30 --parallel 4 --json
+  jq -c '.[]' events.json | calve run resize --events -
+  calve run resize --event '{}' --cold --json
+
+Prints the function's result as JSON, one line a call, in the order of the calls; what the function
+prints goes to stderr. If the function fails, its line is {\"errorType\", \"errorMessage\",
+\"stackTrace\"} and the exit status is 1; if the machine fails or a deadline passes it is 4.
+With --json each line is {\"result\", \"error\", \"machine\", \"thaw_us\", \"first_output_us\",
+\"private_kib\"}, where exactly one of result and error is meaningful: error is null after a success.";
+
+/// `calve boot --help`.
+pub(super) const BOOT: &str = "\
+Examples:
+  calve boot --kernel vmlinux --root root.erofs
+  calve boot --kernel bzImage --initrd initrd.cpio --memory 1024 --vcpus 2
+  calve boot --kernel vmlinux --root disk.img --writable --cmdline 'console=ttyS0 root=/dev/vda rw'
+
+On a terminal the keyboard belongs to the guest: Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends
+Ctrl-A. The command ends with status 0 when the guest powers off or reboots.";
+
+/// `calve completions --help`.
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  calve completions bash > /etc/bash_completion.d/calve
+  calve completions zsh > ~/.zfunc/_calve
+  calve completions fish > ~/.config/fish/completions/calve.fish";

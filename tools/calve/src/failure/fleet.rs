@@ -1,0 +1,111 @@
+//! Which exit status an error of the fleet gets. Same rules as [`classify`](super::classify).
+
+use calve_fleet::control::Stage;
+use calve_fleet::{
+    BootError, BuildError, CallError, FleetError, FreezeError, HostError, OpenError, WorkerError,
+};
+use calve_proto::SessionError;
+
+use super::classify::{function, store};
+use super::{Failure, Status};
+
+fn worker(error: &WorkerError) -> Status {
+    match error {
+        WorkerError::Cancelled => Status::Interrupted,
+        WorkerError::Spawn { .. } | WorkerError::Setup(..) | WorkerError::Random(_) => Status::Host,
+        WorkerError::Refused(refusal) => match refusal.stage {
+            Stage::Jail | Stage::Shell => Status::Host,
+            // A kernel, an initrd, a disk or a command line that no machine can boot with.
+            Stage::Boot => Status::Usage,
+            Stage::Thaw | Stage::Save | Stage::Control => Status::Machine,
+        },
+        _ => Status::Machine,
+    }
+}
+
+fn session(error: &SessionError) -> Status {
+    match error {
+        SessionError::BadRequest { .. } => Status::Usage,
+        _ => Status::Machine,
+    }
+}
+
+fn boot(error: &BootError) -> Status {
+    match error {
+        BootError::Worker(error) => worker(error),
+        BootError::Session(error) => session(error),
+        BootError::Init(error) => function(error.kind),
+    }
+}
+
+fn call(error: &CallError) -> Status {
+    match error {
+        CallError::Request(error) => session(error),
+        CallError::Worker(error) => worker(error),
+        _ => Status::Machine,
+    }
+}
+
+fn freeze(error: &FreezeError) -> Status {
+    match error {
+        FreezeError::Worker(error) => worker(error),
+        FreezeError::Guest(error) => function(error.kind),
+        FreezeError::Store(error) => store(error),
+        _ => Status::Machine,
+    }
+}
+
+impl From<FleetError> for Failure {
+    fn from(error: FleetError) -> Self {
+        Self::of(Status::Host, &error)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::of(Status::Host, &error)
+    }
+}
+
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
+        Self::of(worker(&error), &error)
+    }
+}
+
+impl From<BootError> for Failure {
+    fn from(error: BootError) -> Self {
+        Self::of(boot(&error), &error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::of(call(&error), &error)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => crate::store::failure(error),
+            OpenError::Host(error) => error.into(),
+            OpenError::State { .. } => Self::of(Status::Usage, &error),
+            OpenError::Memory { .. } => Self::of(Status::Host, &error),
+        }
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let status = match &error {
+            BuildError::Open { .. } | BuildError::Shape(_) => Status::Usage,
+            BuildError::Store(error) => store(error),
+            BuildError::Boot(error) => boot(error),
+            BuildError::Warm { source, .. } => function(source.kind),
+            BuildError::Call { source, .. } => call(source),
+            BuildError::Freeze(error) => freeze(error),
+        };
+        Self::of(status, &error)
+    }
+}

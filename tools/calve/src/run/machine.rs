@@ -1,0 +1,77 @@
+//! One call in one machine of its own.
+
+use calve_fleet::{CallOptions, Fleet, Frozen, LogStream, Outcome};
+use calve_proto::{ErrorKind, FunctionError};
+
+use super::cold;
+use super::logs::Logs;
+use super::report::{Call, CallError, one_line};
+use crate::args::Run;
+use crate::failure::Failure;
+use crate::progress::Bar;
+use crate::stdio;
+
+/// What all calls of a run share.
+pub(super) struct Caller<'a> {
+    pub(super) fleet: &'a Fleet,
+    pub(super) frozen: &'a Frozen,
+    pub(super) args: &'a Run,
+    pub(super) bar: &'a Bar,
+}
+
+impl Caller<'_> {
+    /// Makes a machine, calls it, discards it.
+    pub(super) fn call(&self, event: &[u8]) -> Call {
+        let mut logs = Logs::new(self.args.parallel > 1);
+        let mut sink = |_: LogStream, bytes: &[u8]| self.bar.suspend(|| logs.write(bytes));
+        let timeout = self.args.timeout;
+        let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
+        let ended = if self.args.cold {
+            cold::call(self.fleet, self.frozen, event, options)
+        } else {
+            let clone = self.fleet.thaw(self.frozen).map_err(|e| CallError::Machine(e.into()));
+            clone.and_then(|mut clone| {
+                clone.call(event, options).map_err(|e| CallError::Machine(e.into()))
+            })
+        };
+        self.bar.suspend(|| logs.finish());
+        match ended {
+            Ok(outcome) => self.report(outcome),
+            Err(error) => Call::without_machine(error),
+        }
+    }
+
+    fn report(&self, outcome: Outcome) -> Call {
+        if outcome.dropped_log_bytes > 0 {
+            let (name, bytes) = (&self.args.name, outcome.dropped_log_bytes);
+            let text = format_args!("{name}: {bytes} bytes of logs were dropped; print less");
+            self.bar.suspend(|| stdio::say(text));
+        }
+        let result = outcome.result.map_err(CallError::Function).and_then(|bytes| {
+            // The agent has looked at it, but the agent is in the guest.
+            one_line(bytes).ok_or_else(|| {
+                let text = "the function's result is not JSON";
+                let error =
+                    FunctionError::new(ErrorKind::InvalidResult, "Runtime.InvalidResult", text);
+                CallError::Function(error)
+            })
+        });
+        Call {
+            result,
+            machine: Some(outcome.machine),
+            thaw_us: outcome.timings.thaw_us,
+            first_output_us: Some(outcome.timings.first_output_us),
+            private_kib: outcome.private_kib,
+        }
+    }
+}
+
+impl CallError {
+    /// The line on stderr and the status.
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::Function(error) => Failure::from(error).about("the function failed"),
+            Self::Machine(failure) => failure.clone(),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `calve snapshot`: one file per subcommand.
+
+use calve_snapshots::Store;
+
+use crate::args::Snapshot;
+use crate::failure::Failure;
+use crate::progress::Bar;
+use crate::store::{self, Place};
+use crate::{interrupt, stdio};
+
+mod build;
+mod ls;
+
+/// Does what the subcommand says.
+pub(crate) fn run(place: &Place, command: Snapshot) -> Result<(), Failure> {
+    // All but a build either read only or are done in one step: a signal has nothing to undo.
+    let _guard = (!matches!(command, Snapshot::Build(_))).then(interrupt::leave_at_once);
+    match command {
+        Snapshot::Build(args) => build::run(place, args),
+        Snapshot::Ls { json } => ls::run(&place.open()?, json),
+        Snapshot::Inspect { name } => inspect(&place.open()?, &name),
+        Snapshot::Verify { name } => verify(&place.open()?, &name),
+        Snapshot::Rm { names } => remove(&place.open()?, &names),
+    }
+}
+
+fn inspect(store: &Store, name: &str) -> Result<(), Failure> {
+    stdio::print_json(&store.inspect(name).map_err(store::failure)?)
+}
+
+/// Prints the id of a snapshot that is whole.
+fn verify(store: &Store, name: &str) -> Result<(), Failure> {
+    let bar = Bar::new();
+    bar.stage(&format!("Verifying {name}"));
+    let verified = store.verify(name, &mut |done, total| bar.advance(done, total));
+    drop(bar);
+    stdio::print_line(verified.map_err(store::failure)?.id().to_string())
+}
+
+/// Removes all names that can be removed, and fails for the first that cannot.
+fn remove(store: &Store, names: &[String]) -> Result<(), Failure> {
+    let mut first = Ok(());
+    for name in names {
+        let removed = store.remove(name).map_err(store::failure);
+        match (&first, removed) {
+            (Ok(()), removed) => first = removed,
+            (Err(_), Err(Failure::Told { line, .. })) => stdio::say(line),
+            (Err(_), _) => {}
+        }
+    }
+    first
+}

@@ -1,0 +1,110 @@
+//! `calve snapshot build`: from a folder to a snapshot.
+//!
+//! What the caller gave is checked before anything is built, and everything cheap before everything slow: events, code,
+//! kernel; then the host; then the images; then the machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use calve_fleet::{
+    BootError, BuildError, BuildSpec, Function, FunctionError, Step, build_snapshot,
+};
+use calve_image::BASE_CMDLINE;
+use calve_image::code::{self, Limits};
+use tempfile::TempDir;
+
+use crate::args::Build;
+use crate::failure::{Failure, Status};
+use crate::progress::Bar;
+use crate::run::ErrorObject;
+use crate::store::Place;
+use crate::{event, fleet, image, interrupt, kernel, stdio};
+
+/// Builds a snapshot and prints its id.
+pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
+    let warm = args.warm.iter().map(|event| event::read(event)).collect::<Result<_, _>>()?;
+    if let Some(kernel) = &args.kernel {
+        kernel::open(kernel)?;
+    }
+    if let Some(root) = &args.root {
+        kernel::open_image(root, "root image")?;
+    }
+    let (_folder, code) = pack(&args)?;
+    let store = place.open()?;
+    fleet::check_host()?;
+    let spec = BuildSpec {
+        kernel: args.kernel.clone().map_or_else(image::ensure_kernel, Ok)?,
+        root: args.root.clone().map_or_else(|| image::ensure_root(args.runtime), Ok)?,
+        code: Some(code),
+        cmdline: BASE_CMDLINE.into(),
+        memory_mib: args.memory,
+        vcpus: args.vcpus,
+        function: function(&args),
+        name: args.name,
+        warm,
+        up_timeout: calve_fleet::BootSpec::UP_TIMEOUT,
+    };
+    let fleet = fleet::new()?;
+    let _signal = fleet::cancel_on_signal(&fleet);
+    let bar = Bar::new();
+    let built = build_snapshot(&fleet, &store, &spec, &mut |step| show(&bar, &spec.name, step));
+    drop(bar);
+    match built {
+        Ok(id) => stdio::print_line(id.to_string()),
+        Err(error) => Err(fail(error, &spec.name)),
+    }
+}
+
+/// Packs the code folder into an image in a folder that goes with the command.
+fn pack(args: &Build) -> Result<(TempDir, PathBuf), Failure> {
+    let folder = tempfile::Builder::new().prefix("calve-").tempdir();
+    let folder = folder.map_err(|e| Failure::of(Status::Host, &e).about("temporary folder"))?;
+    let image = folder.path().join("code.erofs");
+    code::build_with(&args.code, &image, Limits::default(), &mut Bar::new())?;
+    Ok((folder, image))
+}
+
+fn function(args: &Build) -> Function {
+    let env = args.env.iter().map(|variable| (variable.name.clone(), variable.value.clone()));
+    Function {
+        env: env.collect::<BTreeMap<_, _>>(),
+        timeout: args.timeout,
+        init_timeout: args.init_timeout,
+        ..Function::new(
+            &args.name,
+            args.runtime.as_str(),
+            args.handler.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+fn show(bar: &Bar, name: &str, step: Step) {
+    match step {
+        Step::Images => bar.stage("Taking images into the store"),
+        Step::Booting => bar.stage(&format!("Booting {name}")),
+        Step::Warming { number, of } => {
+            bar.stage(&format!("Warming {name} up, event {number} of {of}"));
+        }
+        Step::Freezing => bar.stage(&format!("Freezing {name}")),
+        Step::Writing { done, total } => bar.advance(done, total),
+    }
+}
+
+/// A failure of the function is printed as JSON on stdout, like that of a call, besides the line.
+fn fail(error: BuildError, name: &str) -> Failure {
+    if let Some(error) = function_error(&error).filter(|_| !interrupt::came())
+        && let Err(failure) = stdio::print_json(&ErrorObject::from(error))
+    {
+        return failure;
+    }
+    Failure::from(error).about(name)
+}
+
+fn function_error(error: &BuildError) -> Option<&FunctionError> {
+    match error {
+        BuildError::Boot(BootError::Init(error)) => Some(error),
+        BuildError::Warm { source, .. } => Some(source),
+        BuildError::Freeze(calve_fleet::FreezeError::Guest(error)) => Some(error),
+        _ => None,
+    }
+}

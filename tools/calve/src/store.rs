@@ -1,0 +1,59 @@
+//! Where the store is.
+
+use std::path::PathBuf;
+
+use calve_snapshots::{Error, Store};
+
+use crate::failure::{Failure, Status, line};
+use crate::near;
+
+/// The store's place, as the command line or the environment says it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    given: Option<PathBuf>,
+}
+
+impl Place {
+    /// `given` is `--store` or `CALVE_STORE`; empty means not given.
+    pub(crate) fn new(given: Option<PathBuf>) -> Self {
+        Self { given: given.filter(|path| !path.as_os_str().is_empty()) }
+    }
+
+    /// The store's folder: the one given, else the user's data folder (XDG base directory specification).
+    pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(given) = &self.given {
+            return std::path::absolute(given)
+                .map_err(|e| Failure::of(Status::Usage, &e).about(given.display()));
+        }
+        let from = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        from("XDG_DATA_HOME")
+            .or_else(|| Some(from("HOME")?.join(".local/share")))
+            .map(|data| data.join("calve"))
+            .ok_or_else(|| Failure::usage("no store: HOME is not set; name one with --store"))
+    }
+
+    /// Opens the store; makes it where it does not exist.
+    pub(crate) fn open(&self) -> Result<Store, Failure> {
+        Store::open(self.path()?).map_err(|error| match &error {
+            // Another folder would do.
+            Error::Io { .. } => {
+                Failure::usage(format_args!("{}; choose another store with --store", line(&error)))
+            }
+            _ => error.into(),
+        })
+    }
+}
+
+/// A failure of the store; an unknown name gets a suggestion instead of the whole list.
+pub(crate) fn failure(error: Error) -> Failure {
+    match &error {
+        Error::NotFound { name, store, known } => match near::nearest(name, known) {
+            Some(near) => Failure::usage(format_args!(
+                "no snapshot `{name}` in {}; did you mean `{near}`?",
+                store.display()
+            )),
+            None => Failure::usage(line(&error)),
+        },
+        _ => error.into(),
+    }
+}

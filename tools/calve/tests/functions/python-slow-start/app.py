@@ -1,0 +1,5 @@
+"""Is never ready."""
+
+import threading
+
+threading.Event().wait()
