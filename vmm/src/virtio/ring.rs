@@ -21,13 +21,21 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// `None` where the size is impossible or a ring is misaligned or outside of guest memory.
-    ///
-    /// A ring starts armed: a fresh driver kicks for its first buffer (flags and `avail_event` are
-    /// zero), and a device stops either with the ring armed or with buffers left in it.
+    /// A queue that a driver has just set up, which kicks for its first buffer: its flags and
+    /// `avail_event` are zero. `None` where the size is impossible, or a ring is misaligned or
+    /// outside of guest memory.
     pub(super) fn new(state: QueueState, memory: &GuestMemory) -> Option<Self> {
+        Self::at(state, true, memory)
+    }
+
+    /// A queue in the middle of its life.
+    pub(super) fn at(state: QueueState, armed: bool, memory: &GuestMemory) -> Option<Self> {
         let queue = Queue::try_from(state).ok()?;
-        queue.is_valid(memory).then_some(Self { queue, armed: true, used: false })
+        queue.is_valid(memory).then_some(Self { queue, armed, used: false })
+    }
+
+    pub(super) const fn is_armed(&self) -> bool {
+        self.armed
     }
 
     pub(super) fn queue(&self) -> &Queue {

@@ -75,8 +75,7 @@ impl Seat {
     pub(super) fn save(&self) -> DeviceState {
         let (registers, queues) = self.transport.save();
         let queues = queues.iter().zip(&self.rings);
-        let queues =
-            queues.map(|(queue, ring)| QueueV1::new(queue, ring.as_ref().map(Ring::queue)));
+        let queues = queues.map(|(queue, ring)| QueueV1::new(queue, ring.as_ref()));
         DeviceState::V1(DeviceV1 {
             kind: self.transport.kind(),
             registers,

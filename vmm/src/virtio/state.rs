@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
-use virtio_queue::{Queue, QueueState};
+use virtio_queue::{QueueState, QueueT};
 
 use super::device::{Device, Kind, MAX_QUEUES, Rings};
 use super::error::StateError;
@@ -53,6 +53,8 @@ pub(super) struct QueueV1 {
     pub(super) device: u64,
     pub(super) next_avail: u16,
     pub(super) next_used: u16,
+    /// The driver has been asked to kick; the request itself lies in guest memory.
+    pub(super) armed: bool,
 }
 
 /// What belongs to the device itself.
@@ -134,7 +136,8 @@ fn rings(
             next_used: saved.next_used,
             ..QueueRegisters::from(saved).queue_state(kind.queue_max(index), features)
         };
-        rings[index] = Some(Ring::new(state, memory).ok_or(StateError::Queue(index))?);
+        let ring = Ring::at(state, saved.armed, memory);
+        rings[index] = Some(ring.ok_or(StateError::Queue(index))?);
     }
     Ok(rings)
 }
@@ -146,16 +149,17 @@ pub(super) const fn event_idx(features: u64) -> bool {
 
 impl QueueV1 {
     /// Joins what the driver set up with how far the device got.
-    pub(super) fn new(registers: &QueueRegisters, ring: Option<&Queue>) -> Self {
-        use virtio_queue::QueueT;
+    pub(super) fn new(registers: &QueueRegisters, ring: Option<&Ring>) -> Self {
+        let queue = ring.map(Ring::queue);
         Self {
             size: registers.size,
             ready: registers.ready,
             descriptors: registers.descriptors,
             driver: registers.driver,
             device: registers.device,
-            next_avail: ring.map_or(0, QueueT::next_avail),
-            next_used: ring.map_or(0, QueueT::next_used),
+            next_avail: queue.map_or(0, QueueT::next_avail),
+            next_used: queue.map_or(0, QueueT::next_used),
+            armed: ring.is_none_or(Ring::is_armed),
         }
     }
 }

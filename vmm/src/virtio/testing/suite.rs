@@ -91,13 +91,16 @@ pub(crate) fn saves_loads_and_saves_the_same(backend: &mut dyn FnMut() -> Backen
     assert_eq!(register(&other), register(&rig));
 }
 
+/// A way to spoil a saved state.
+type Change = fn(&mut DeviceV1);
+
 pub(crate) fn refuses_states_that_do_not_fit(backend: &mut dyn FnMut() -> Backend) {
     let rig = Rig::running(backend());
     let _driver = Driver::probe(&rig, 0, 0);
     let saved = rig.thread.pause().unwrap();
     let DeviceState::V1(good) = saved[0].clone();
     let wanted = good.kind.queues();
-    let changes: [(fn(&mut DeviceV1), StateError); 9] = [
+    let changes: [(Change, StateError); 9] = [
         (|s| s.queues[0].size = 3, StateError::Queue(0)),
         (|s| s.queues[0].size = 0x8000, StateError::Queue(0)),
         (|s| s.queues[0].descriptors = !0xf, StateError::Queue(0)),

@@ -204,7 +204,7 @@ impl Connection {
         let gone = what.intersects(EventSet::HANG_UP | EventSet::ERROR);
         self.readable |= gone || what.intersects(EventSet::IN | EventSet::READ_HANG_UP);
         self.ending |= gone || what.contains(EventSet::READ_HANG_UP);
-        if gone && self.phase == Phase::Open {
+        if gone {
             self.stop_sending();
         }
         if what.contains(EventSet::OUT) { self.flush() } else { Verdict::Keep }
@@ -218,7 +218,8 @@ impl Connection {
         }
         self.phase = Phase::Open;
         if greet && greeting::accept(&self.stream, self.ports.host).is_err() {
-            return Verdict::Reset;
+            // It left without waiting; what it wrote still counts.
+            self.stop_sending();
         }
         Verdict::Keep
     }

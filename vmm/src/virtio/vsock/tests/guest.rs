@@ -281,8 +281,8 @@ impl Socket {
     }
 
     /// Takes one packet in, and answers as Linux does.
-    pub(super) fn handle(&mut self, guest: &mut Guest, packet: Packet) {
-        assert!(self.is_for(&packet), "{:?} is not for {self:?}", packet.header);
+    pub(super) fn handle(&mut self, guest: &mut Guest, packet: &Packet) {
+        assert!(self.is_for(packet), "{:?} is not for {self:?}", packet.header);
         self.peer_alloc = packet.header.buf_alloc;
         self.peer_forwarded = packet.header.fwd_cnt;
         match packet.op() {
@@ -307,7 +307,7 @@ impl Socket {
     pub(super) fn until(&mut self, guest: &mut Guest, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             let packet = guest.next();
-            self.handle(guest, packet);
+            self.handle(guest, &packet);
         }
     }
 

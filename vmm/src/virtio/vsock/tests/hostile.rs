@@ -10,7 +10,7 @@ use super::guest::{Guest, Packet, Socket, host, template};
 use super::streams::{Handover, handed_over, stream_pair};
 use crate::virtio::NoPorts;
 use crate::virtio::state::DeviceState;
-use crate::virtio::testing::wait;
+use crate::virtio::testing::{Buffer, wait};
 
 fn packet(op: Op, ports: Ports) -> Header {
     Header { op: op as u16, src_port: ports.guest, dst_port: ports.host, ..template() }
@@ -125,7 +125,7 @@ fn a_flood_without_receive_buffers_is_held_back() {
 #[test]
 fn malformed_chains_break_the_device_until_reset() {
     let at = 0x40_0000;
-    let cases: [(usize, &[(u64, u32, bool)]); 7] = [
+    let cases: [(usize, &[Buffer]); 7] = [
         (1, &[(at, HEADER as u32 - 1, false)]),
         (1, &[(at, HEADER as u32, true)]),
         (1, &[(at, 44, false), (at, 44, true)]),

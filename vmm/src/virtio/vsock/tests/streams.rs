@@ -219,7 +219,7 @@ fn a_slow_reader_bounds_the_guest_and_loses_nothing() {
         if credit == 0 {
             socket.say(&mut guest, Op::CreditRequest, 0, &[]);
             let packet = guest.next();
-            socket.handle(&mut guest, packet);
+            socket.handle(&mut guest, &packet);
             if socket.credit() == 0 {
                 break;
             }
@@ -380,6 +380,22 @@ fn a_host_that_goes_away_is_noticed_at_once() {
 }
 
 #[test]
+fn what_a_program_wrote_arrives_although_it_left_at_once() {
+    let (mut ours, theirs) = stream_pair();
+    ours.write_all(b"handed over").unwrap();
+    drop(ours);
+    let mut guest = Guest::new(host(vec![(1024, theirs)], Box::new(NoPorts)));
+    let mut socket = Socket::accept(&mut guest, 1024);
+    socket.until(&mut guest, |it| it.hints == SEND | RECEIVE);
+    assert_eq!(socket.received, b"handed over");
+    let (_folder, path, mut guest) = listening();
+    drop(connect(&path, b"CONNECT 1024\nby name"));
+    let mut socket = Socket::accept(&mut guest, 1024);
+    socket.until(&mut guest, |it| it.hints == SEND | RECEIVE);
+    assert_eq!(socket.received, b"by name");
+}
+
+#[test]
 fn parallel_streams_take_turns() {
     const STREAMS: usize = 8;
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| stream_pair()).unzip();
@@ -393,7 +409,7 @@ fn parallel_streams_take_turns() {
     while sockets.iter().any(|it| it.hints & SEND == 0) {
         let packet = guest.next();
         let socket = sockets.iter_mut().find(|it| it.is_for(&packet)).unwrap();
-        socket.handle(&mut guest, packet);
+        socket.handle(&mut guest, &packet);
         let lengths = || sockets.iter().filter(|it| it.hints == 0).map(|it| it.received.len());
         spread = spread.max(lengths().max().unwrap_or(0) - lengths().min().unwrap_or(0));
     }
