@@ -13,9 +13,8 @@
 
 const crypto = require('node:crypto');
 const { syncBuiltinESMExports } = require('node:module');
-
-const collectGarbage = globalThis.gc;
-delete globalThis.gc;
+const v8 = require('node:v8');
+const vm = require('node:vm');
 
 const before = [];
 const after = [];
@@ -90,11 +89,18 @@ const INTEGER_POOL = 1024;
 /** Runs the hooks, last one first, and collects garbage. Returns the number of afterRestore hooks. */
 async function beforeSnapshot() {
   while (before.length) await before.pop()();
-  if (collectGarbage) {
-    collectGarbage();
-    collectGarbage();
-  }
+  collectGarbage();
   return after.length;
+}
+
+/** V8 hands its collector only to contexts that are made while the flag is set; the function's own never sees it. */
+function collectGarbage() {
+  v8.setFlagsFromString('--expose-gc');
+  const gc = vm.runInNewContext('gc');
+  v8.setFlagsFromString('--no-expose-gc');
+  // The second run takes what finalizers of the first have let go.
+  gc();
+  gc();
 }
 
 /** Binds OpenSSL's generators to the backdated clock. */

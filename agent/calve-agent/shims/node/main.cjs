@@ -10,6 +10,10 @@ const { InitError, describe, load } = require('./loader.cjs');
 // AWS Lambda's bound for a response, in bytes.
 const MAX_RESULT = 6 << 20;
 
+// A full pipe makes Node queue what is printed, without bound, and forget it when the process exits. Blocking writes keep
+// the order of output and answer, and hold a function back that prints faster than anyone reads.
+for (const stream of [process.stdout, process.stderr]) stream._handle?.setBlocking?.(true);
+
 const link = new Link(3, onFrame);
 let handler;
 /** The invocation in flight: `finish(error, value)` ends it once. */
@@ -137,7 +141,7 @@ process.on('beforeExit', () => {
 function die(error, name, status) {
   const described = describe(error);
   if (name) Object.assign(described, { errorType: name, errorMessage: `${described.errorType}: ${described.errorMessage}` });
-  const kind = handler ? (current ? 'X' : undefined) : 'E';
+  const kind = handler ? (current ? 'D' : undefined) : 'E';
   if (current) current.done = true;
   process.stderr.write(`${(error && error.stack) || error}\n`);
   link.sendLast(kind, described, () => process.exit(status));

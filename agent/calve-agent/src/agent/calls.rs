@@ -157,6 +157,17 @@ impl<P: Place> Agent<P> {
         }
     }
 
+    /// Gives an event that its runtime never asked for to another runtime.
+    pub(super) fn call_again(&mut self, invocation: Invocation) {
+        if let Some(call) = &mut self.call {
+            call.event = invocation.event;
+            call.trace_id = invocation.trace_id;
+            call.phase = Phase::Waiting;
+            call.deadline = None;
+        }
+        self.advance_call();
+    }
+
     /// Whether the handler works on an invocation.
     pub(super) fn is_running_call(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.phase == Phase::Running)

@@ -73,7 +73,7 @@ impl<P: Place> Agent<P> {
         self.place.signal_function(pid, Signal::SIGKILL);
         self.hear_last_words();
         self.drain_logs();
-        let Some(running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else { return };
         let out_of_memory = exit == Exit::Signal(9) && oom::kills() > running.oom_kills;
         let killed = running.verdict.is_some();
         let error = running.verdict.unwrap_or_else(|| exit_error(exit, out_of_memory));
@@ -84,7 +84,13 @@ impl<P: Place> Agent<P> {
                 }
                 self.fail(error);
             }
-            Stage::Serving if self.is_running_call() => self.fail(error),
+            Stage::Serving if self.is_running_call() => {
+                match running.launch.backend.take_unserved().filter(|_| !killed) {
+                    // It ended after the call before; this one has not begun.
+                    Some(invocation) => self.call_again(invocation),
+                    None => self.fail(error),
+                }
+            }
             Stage::Serving => {
                 if !killed {
                     let exit = Some(exit.into());

@@ -139,13 +139,13 @@ impl<P: Place> Agent<P> {
 
     /// Sends what is due on every stream and brings what is watched up to date.
     fn flush(&mut self) -> io::Result<()> {
-        self.finish_answer();
         if let Some(control) = &mut self.control {
             // The host is gone in the middle of a frame of ours: the same as if it had hung up.
             if control.flush(&self.poll).unwrap_or(true) {
                 self.drop_control();
             }
         }
+        self.finish_answer();
         let logs_open = self.control.as_ref().is_some_and(|c| !c.closing && c.outbox.has_room());
         if let Some(running) = &mut self.running {
             running.launch.backend.flush(&self.poll)?;

@@ -43,6 +43,8 @@ impl<P: Place> Agent<P> {
             (Stage::Serving, RuntimeEvent::Failed(error)) if calling => {
                 self.fail(error);
             }
+            // Reported when it is gone, so that the next call does not go to a runtime that is about to end.
+            (Stage::Serving, RuntimeEvent::Dying(error)) if calling => self.condemn(error),
             (Stage::Freezing, RuntimeEvent::HooksRan { after_restore }) => {
                 self.settle(after_restore);
             }

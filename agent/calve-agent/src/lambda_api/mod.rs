@@ -128,6 +128,11 @@ impl LambdaApi {
         }
     }
 
+    /// Takes an event back for which no `next` has come.
+    pub(crate) fn take_unserved(&mut self) -> Option<Invocation> {
+        self.queued.take()
+    }
+
     /// Handles readiness of the listener or of one connection.
     pub(crate) fn on_ready(&mut self, token: Token, events: &mut Vec<RuntimeEvent>) {
         match token {

@@ -1,47 +1,35 @@
 //! Errors as runtimes write them: the JSON object of AWS Lambda's Runtime API.
 
 use calve_proto::{ErrorKind, FunctionError};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// `{"errorMessage": …, "errorType": …, "stackTrace": […]}`; Node's client says `trace`. Every field may be missing or of
-/// another type: user code makes these, too.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorJson {
-    #[serde(rename = "errorType")]
-    error_type: Value,
-    #[serde(rename = "errorMessage")]
-    error_message: Value,
-    #[serde(rename = "stackTrace", alias = "trace")]
-    stack_trace: Value,
-    /// Only our shims say it.
-    kind: Option<String>,
-}
-
-/// Reads an error of a runtime. `header_type` is the error's type as the Runtime API's header gives it, for bodies that
+/// Reads `{"errorMessage": …, "errorType": …, "stackTrace": […]}`; Node's client says `trace`, and our shims add a `kind`.
+/// Every field may be missing or of another type: user code makes these, too. `header_type` is the error's type as the Runtime API's header gives it, for bodies that
 /// name none; `kind` is what it is unless the runtime knows better.
 pub(crate) fn parse_error(
     json: &[u8],
     header_type: Option<&str>,
     kind: ErrorKind,
 ) -> FunctionError {
-    let parsed: ErrorJson = serde_json::from_slice(json).unwrap_or_default();
-    let error_type = match text(parsed.error_type) {
+    let mut fields: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
+    let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+    let error_type = match text(take("errorType")) {
         named if !named.is_empty() => named,
         _ => header_type.unwrap_or("Runtime.Unknown").to_owned(),
     };
-    let stack_trace = match parsed.stack_trace {
-        Value::Array(lines) => lines.into_iter().map(text).collect(),
+    let stack_trace = match (take("stackTrace"), take("trace")) {
+        (Value::Array(lines), _) | (_, Value::Array(lines)) => {
+            lines.into_iter().map(text).collect()
+        }
         _ => Vec::new(),
     };
-    let kind = match parsed.kind.as_deref() {
+    let kind = match take("kind").as_str() {
         Some("invalid-result") => ErrorKind::InvalidResult,
         Some("invalid-event") => ErrorKind::InvalidEvent,
         Some("result-too-large") => ErrorKind::ResultTooLarge,
         _ => by_type(&error_type).unwrap_or(kind),
     };
-    let error_message = text(parsed.error_message);
+    let error_message = text(take("errorMessage"));
     FunctionError { kind, error_type, error_message, stack_trace, exit: None }.bounded()
 }
 

@@ -111,12 +111,9 @@ pub(crate) fn launch(place: &impl Place, function: &Function) -> Result<Launch, 
 /// The interpreter and the shim for a language, the shim's files written out.
 fn shim_program(place: &impl Place, runtime: &str) -> Result<Program, LaunchError> {
     let dir = place.run_dir();
-    // Node hands its collector out only on request; our shim hides it from user code again.
     let (name, args) = match runtime {
         python if python.starts_with("python") => (python, vec![dir.join("python")]),
-        node if node.starts_with("node") => {
-            ("node", vec!["--expose-gc".into(), dir.join("node/main.cjs")])
-        }
+        node if node.starts_with("node") => ("node", vec![dir.join("node/main.cjs")]),
         _ => {
             let root = place.task_root().to_owned();
             return Err(LaunchError::NoEntrypoint(root, runtime.to_owned()));

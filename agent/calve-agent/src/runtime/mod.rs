@@ -43,6 +43,8 @@ pub(crate) enum RuntimeEvent {
     Result(Vec<u8>),
     /// The handler failed.
     Failed(FunctionError),
+    /// The handler failed in a way that ends the runtime.
+    Dying(FunctionError),
     /// The before_snapshot hooks have run; so many after_restore hooks wait for the thaw.
     HooksRan { after_restore: u64 },
     /// The library random generators are bound to the backdated clock.
@@ -70,6 +72,14 @@ impl Backend {
         match self {
             Self::Shim(link) => link.invoke(&invocation),
             Self::Api(api) => api.invoke(invocation),
+        }
+    }
+
+    /// Takes an event back that the runtime has not asked for.
+    pub(crate) fn take_unserved(&mut self) -> Option<Invocation> {
+        match self {
+            Self::Shim(_) => None,
+            Self::Api(api) => api.take_unserved(),
         }
     }
 

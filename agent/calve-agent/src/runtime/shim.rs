@@ -15,6 +15,7 @@
 //! | `E` the handler could not be loaded | error object |
 //! | `V` the handler's value | JSON text |
 //! | `X` the handler failed | error object |
+//! | `D` the handler failed in a way that ends the process, which is about to exit | error object |
 //! | `F` hooks have run | number of after_restore hooks, decimal |
 //! | `S` settled | – |
 //! | `T` thawed; only sent if there were hooks | – |
@@ -199,6 +200,7 @@ fn event(kind: u8, payload: Vec<u8>) -> Result<RuntimeEvent, &'static str> {
         b'E' => RuntimeEvent::InitFailed(error(ErrorKind::Init)),
         b'V' => RuntimeEvent::Result(payload),
         b'X' => RuntimeEvent::Failed(error(ErrorKind::Handler)),
+        b'D' => RuntimeEvent::Dying(error(ErrorKind::Handler)),
         b'F' => {
             let count = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
             RuntimeEvent::HooksRan { after_restore: count.ok_or("a count that is no number")? }
