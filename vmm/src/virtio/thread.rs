@@ -188,6 +188,17 @@ impl DeviceThread {
         Ok(states)
     }
 
+    /// The states of devices at rest, as [`DeviceThread::pause`] returned them or would have.
+    ///
+    /// # Errors
+    ///
+    /// Running devices.
+    pub fn save(&self) -> Result<Vec<DeviceState>, Error> {
+        let parked = self.parked();
+        let seats = parked.seats.as_ref().ok_or(Error::Running)?;
+        Ok(seats.iter().map(Seat::save).collect())
+    }
+
     fn parked(&self) -> MutexGuard<'_, Parked> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,7 +80,9 @@ pub(crate) fn saves_loads_and_saves_the_same(backend: &mut dyn FnMut() -> Backen
     other.thread.attach(vec![backend()]).unwrap();
     for _ in 0..2 {
         other.thread.load(saved.iter().map(travel).collect()).unwrap();
+        assert_eq!(other.thread.save().unwrap(), saved);
         other.thread.run().unwrap();
+        assert!(matches!(other.thread.save(), Err(Error::Running)));
         assert_eq!(other.thread.pause().unwrap(), saved);
     }
     let register = |rig: &Rig| {
