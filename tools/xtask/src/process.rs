@@ -1,12 +1,16 @@
 //! Running other programs, with a line for each step that takes longer than a moment.
 
+#![allow(unsafe_code)] // `CommandExt::pre_exec`, in one place
+
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use nix::sys::{prctl, signal::Signal};
 
 /// Announces a step on standard error, with the time since the first one.
 pub(crate) fn step(what: &str) {
@@ -16,10 +20,13 @@ pub(crate) fn step(what: &str) {
 }
 
 /// A command that runs in `folder`. Its standard output goes to our standard error: ours is for
-/// results.
+/// results. It is asked to end when the thread that starts it ends, so that no build goes on after a
+/// CI job was cancelled.
 pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).stdin(Stdio::null()).stdout(std::io::stderr());
+    // SAFETY: between fork and exec only `prctl` is called, which is async-signal-safe.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
     command
 }
 
