@@ -25,9 +25,9 @@ use crate::cpu;
 use crate::error::{FreezeError, WorkerError};
 use crate::fleet::Fleet;
 use crate::frozen::machine_state;
-use crate::line::Broken;
+use crate::line::{Broken, Conversation};
 use crate::live::LiveMachine;
-use crate::machine::Saved;
+use crate::machine::Machine;
 
 /// Time for hooks and for dropping caches and free pages, and for a guest that does not answer.
 const PREPARE: Duration = Duration::from_millis(DEFAULT_FREEZE_TIMEOUT_MS as u64);
@@ -35,8 +35,8 @@ const PREPARE_GRACE: Duration = Duration::from_secs(60);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Freezes a machine into `draft`, which has its images already, and commits it. `stats` are
-/// figures for the manifest; some are added here.
+/// Freezes a machine with an agent into `draft`, which has its images already, and commits it.
+/// `stats` are figures for the manifest; some are added here.
 ///
 /// # Errors
 ///
@@ -44,74 +44,97 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub fn freeze(
     fleet: &Fleet,
     machine: LiveMachine,
-    mut draft: Draft<'_>,
+    draft: Draft<'_>,
     mut stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Digest, FreezeError> {
-    let started = Instant::now();
-    let LiveMachine { shape, cmdline, function, .. } = &machine;
-    let (shape, cmdline, function) = (*shape, cmdline.clone(), recipe_function(function));
-    let (saved, zeroed) = stop(machine)?;
-    let (state, machine) = read_state(&saved.state, shape)?;
-    draft.write_state(&state)?;
-    let layout = layout(shape)?;
-    let memory = FileMemory::new(&saved.memory, &layout).map_err(damaged)?;
-    let cancel = fleet.canceller();
-    let written = draft.write_memory(&Cancellable { memory, cancel: &cancel }, progress);
-    if cancel.is_cancelled() {
-        return Err(WorkerError::Cancelled.into());
-    }
-    written?;
-    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    stats.insert("freeze_us".into(), micros);
-    stats.insert("zeroed_bytes".into(), zeroed);
-    let cpu = cpu::required_cpu(&machine);
-    Ok(draft.commit(Recipe { cpu, vcpus: shape.vcpus(), cmdline, function, stats })?)
+    let LiveMachine { callee, shape, cmdline, function, .. } = machine;
+    let mut conversation = callee.conversation;
+    stats.insert("zeroed_bytes".into(), prepare(&mut conversation)?);
+    let worker = conversation.into_stream().hang_up();
+    Machine { worker, shape, cmdline }.freeze(fleet, draft, &function, stats, progress)
 }
 
-/// Has the guest prepare itself, pauses it and takes what it is.
-fn stop(machine: LiveMachine) -> Result<(Saved, u64), FreezeError> {
-    let mut conversation = machine.callee.conversation;
-    let within = PREPARE.saturating_add(PREPARE_GRACE);
-    conversation.stream().want("prepare for its freeze", within);
+impl Machine {
+    /// Freezes a machine as it is, whatever runs in it, into `draft`, which has its images
+    /// already: a kernel, a root image for its first disk, code for its second if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`freeze`].
+    pub fn freeze(
+        self,
+        fleet: &Fleet,
+        mut draft: Draft<'_>,
+        function: &Function,
+        mut stats: BTreeMap<String, u64>,
+        progress: Progress<'_>,
+    ) -> Result<Digest, FreezeError> {
+        let started = Instant::now();
+        let Self { mut worker, shape, cmdline } = self;
+        worker.pause()?;
+        let saved = Saved::new(worker.save()?).map_err(damaged)?;
+        // Killed here: from now on nobody can change what is being written.
+        drop(worker);
+        let (state, machine) = read_state(&saved.state, shape)?;
+        draft.write_state(&state)?;
+        let layout = layout(shape)?;
+        let memory = FileMemory::new(&saved.memory, &layout).map_err(damaged)?;
+        let cancel = fleet.canceller();
+        let written = draft.write_memory(&Cancellable { memory, cancel: &cancel }, progress);
+        if cancel.is_cancelled() {
+            return Err(WorkerError::Cancelled.into());
+        }
+        written?;
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        stats.insert("freeze_us".into(), micros);
+        let (cpu, vcpus) = (cpu::required_cpu(&machine), shape.vcpus());
+        let function = recipe_function(function);
+        Ok(draft.commit(Recipe { cpu, vcpus, cmdline, function, stats })?)
+    }
+}
+
+/// Has the guest prepare itself; returns how many bytes of free memory it zeroed.
+fn prepare(conversation: &mut Conversation) -> Result<u64, FreezeError> {
+    let (wanted, within) = ("prepare for its freeze", PREPARE.saturating_add(PREPARE_GRACE));
+    conversation.stream().want(wanted, within);
     conversation.set_deadline(Instant::now().checked_add(within));
     let prepared = conversation
         .prepare_freeze(Some(PREPARE))
         .and_then(|()| conversation.wait_freeze_ready(&mut |_, _| {}));
-    let zeroed = match prepared {
-        Ok(Ok(zeroed)) => zeroed,
-        Ok(Err(error)) => return Err(FreezeError::Guest(error)),
-        Err(error) => {
-            return Err(match conversation.stream().explain(error) {
-                Broken::Worker(failure) => failure.into(),
-                Broken::TimedOut => {
-                    let console = conversation.stream().worker().console_text();
-                    let wanted = "prepare for its freeze";
-                    WorkerError::TimedOut { wanted, after: within, console }.into()
-                }
-                Broken::Request(error) | Broken::Session(error) => FreezeError::Session(error),
-            });
-        }
-    };
-    let mut worker = conversation.into_stream().hang_up();
-    worker.pause()?;
-    let saved = saved(worker.save()?).map_err(damaged)?;
-    // Killed here: from now on nobody can change what is being written.
-    drop(worker);
-    Ok((saved, zeroed))
+    match prepared {
+        Ok(Ok(zeroed)) => Ok(zeroed),
+        Ok(Err(error)) => Err(FreezeError::Guest(error)),
+        Err(error) => Err(match conversation.stream().explain(error) {
+            Broken::Worker(failure) => failure.into(),
+            Broken::TimedOut => {
+                let console = conversation.stream().worker().console_text();
+                WorkerError::TimedOut { wanted, after: within, console }.into()
+            }
+            Broken::Request(error) | Broken::Session(error) => FreezeError::Session(error),
+        }),
+    }
 }
 
-/// A worker can pass descriptors of anything: only regular files are read.
-fn saved([state, memory]: [OwnedFd; 2]) -> io::Result<Saved> {
-    let regular = |fd: OwnedFd| {
-        let file = File::from(fd);
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
-        }
-    };
-    Ok(Saved { state: regular(state)?, memory: regular(memory)? })
+/// A paused machine's state and memory, as its worker gave them back: not to be trusted.
+struct Saved {
+    state: File,
+    memory: File,
+}
+
+impl Saved {
+    /// A worker can pass descriptors of anything: only regular files are read.
+    fn new([state, memory]: [OwnedFd; 2]) -> io::Result<Self> {
+        let regular = |fd: OwnedFd| {
+            let file = File::from(fd);
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
+            }
+        };
+        Ok(Self { state: regular(state)?, memory: regular(memory)? })
+    }
 }
 
 fn read_state(file: &File, shape: Shape) -> Result<(State, MachineState), FreezeError> {

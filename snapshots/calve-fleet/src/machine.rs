@@ -1,6 +1,5 @@
 //! A booted machine of any kind, and what booting takes.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -20,23 +19,17 @@ use crate::worker::Worker;
 /// reaps the worker.
 #[derive(Debug)]
 pub struct Machine {
-    worker: Worker,
-    shape: Shape,
-}
-
-/// A paused machine's state and memory, as the worker gave them back: not to be trusted.
-#[derive(Debug)]
-pub(crate) struct Saved {
-    pub(crate) state: File,
-    pub(crate) memory: File,
+    pub(crate) worker: Worker,
+    pub(crate) shape: Shape,
+    pub(crate) cmdline: String,
 }
 
 impl Machine {
     pub(crate) fn start(fleet: &Fleet, spec: BootSpec) -> Result<Self, WorkerError> {
-        let shape = spec.shape;
+        let (shape, cmdline) = (spec.shape, spec.cmdline.clone());
         let mut worker = launch(fleet, spec, None)?;
         worker.wait_running()?;
-        Ok(Self { worker, shape })
+        Ok(Self { worker, shape, cmdline })
     }
 
     /// Its shape.

@@ -1,2 +1,74 @@
-//! .
-fn main() {}
+//! The process around one machine: born as a shell, given content once, dropped with its machine.
+//!
+//! ```text
+//!  born ── Shell{shape} ──► shell, sealed ── Boot | Thaw ──► machine ── socket's end | Discard ──► exit
+//! ```
+//!
+//! Standard input is the control socket (`calve_fleet::control`), the only argument the process id
+//! of the fleet. There is no configuration, no file to read and no path to open: everything that a
+//! machine needs comes over the socket. Standard error is a pipe whose end the fleet shows when
+//! the worker dies.
+
+mod attach;
+mod keyboard;
+mod machine;
+mod ports;
+mod refusal;
+mod shell;
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use calve_fleet::control::{ControlError, Report, Socket, Stage};
+use calve_jail::Jail;
+
+use refusal::Refused;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("calve-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let (Some(parent), None) = (args.next(), args.next()) else {
+        bail!("calve-worker is started by calve, not by hand");
+    };
+    let parent = parent.parse().context("the argument is no process id")?;
+    let inside = Jail::new(parent).enter()?;
+    // Only now: entering the jail closes every descriptor above 2.
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = Arc::new(Socket::from_fd(socket));
+    match shell::live(&socket, inside) {
+        Ok(()) => Ok(()),
+        // The fleet is gone or done with us: nobody to tell, nothing wrong.
+        Err(Refused { source, .. }) if is_end(&source) => Ok(()),
+        Err(refused) => {
+            // The fleet may be gone by now; then the reason goes to standard error alone.
+            let _ = socket.send(&Report::Refused(refused.to_report()), &[]);
+            Err(refused.source)
+        }
+    }
+}
+
+fn is_end(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ControlError::Closed))
+}
+
+/// Names what a fallible step belongs to.
+trait During<T> {
+    fn during(self, stage: Stage) -> Result<T, Refused>;
+}
+
+impl<T, E: Into<anyhow::Error>> During<T> for Result<T, E> {
+    fn during(self, stage: Stage) -> Result<T, Refused> {
+        self.map_err(|e| Refused { stage, source: e.into() })
+    }
+}

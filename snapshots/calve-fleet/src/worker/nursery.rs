@@ -75,6 +75,9 @@ fn spawn(program: &Path, control: OwnedFd, stderr: OwnedFd) -> io::Result<Newbor
     let child = Command::new(program)
         .arg(std::process::id().to_string())
         .env_clear()
+        // Each arena of glibc's malloc touches pages of its own; a worker's threads allocate
+        // rarely, so they can share one (mallopt(3), M_ARENA_MAX).
+        .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::from(control))
         .stdout(Stdio::null())
         .stderr(Stdio::from(stderr))

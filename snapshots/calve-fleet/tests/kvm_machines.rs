@@ -1,0 +1,249 @@
+//! Workers around tiny bare-metal guests: birth, boot, pause, save, thaw, death.
+
+mod common;
+
+use std::time::Duration;
+
+use calve_fleet::{CallError, CallOptions, Death, End, WorkerError};
+use common::{
+    ALPHABET, HELLO, PATIENT_HELLO, SILENCE, eventually, fleet, freeze, lives, shape, start, store,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn kill_9(pid: u32) {
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn shells_wait_until_they_are_wanted() {
+    let fleet = fleet();
+    fleet.prepare(shape(), 3).unwrap();
+    fleet.prepare(shape(), 2).unwrap();
+    assert_eq!(fleet.prepared(shape()), 3);
+    start(&fleet, HELLO);
+    assert_eq!(fleet.prepared(shape()), 2);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_machine_boots_speaks_and_ends() {
+    let mut machine = start(&fleet(), HELLO);
+    assert_eq!(machine.wait(Duration::from_secs(30)).unwrap(), End::PowerOff);
+    assert_eq!(machine.console(), "hello");
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_paused_machine_is_silent() {
+    let mut machine = start(&fleet(), ALPHABET);
+    eventually("the guest speaks", || machine.console().len() > 3);
+    machine.pause().unwrap();
+    let before = machine.console();
+    assert!(machine.wait(Duration::from_millis(100)).is_err());
+    assert_eq!(machine.console(), before);
+    machine.resume().unwrap();
+    eventually("the guest speaks again", || machine.console().len() > before.len());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn many_clones_go_on_where_one_machine_stopped() {
+    let (fleet, store) = (fleet(), store());
+    let mut machine = start(&fleet, ALPHABET);
+    eventually("the guest speaks", || machine.console().len() > 3);
+    machine.pause().unwrap();
+    let spoken = machine.console();
+    let next = successor(spoken.chars().last().unwrap());
+    let frozen = freeze(&fleet, &store, machine, ALPHABET);
+    assert_eq!(frozen.shape(), shape());
+
+    let mut clones: Vec<_> = (0..12).map(|_| fleet.thaw(&frozen).unwrap()).collect();
+    for clone in &mut clones {
+        clone.wait_running().unwrap();
+        eventually("the clone speaks", || clone.console().len() > 2);
+        let said = clone.console();
+        // The letter may have been on its way to the port when the machine stopped.
+        let first = said.chars().next().unwrap();
+        assert!(first == next || successor(first) == next, "{spoken} then {said}");
+        assert!(said.chars().zip(said.chars().skip(1)).all(|(a, b)| successor(a) == b), "{said}");
+    }
+    let mut ids: Vec<_> = clones.iter().map(|clone| clone.machine_id().to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), clones.len());
+}
+
+fn successor(letter: char) -> char {
+    if letter == 'Z' { 'A' } else { char::from(u8::try_from(letter).unwrap() + 1) }
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_clone_takes_a_prepared_shell() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    fleet.prepare(frozen.shape(), 1).unwrap();
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    assert_eq!(fleet.prepared(frozen.shape()), 0);
+    clone.wait_running().unwrap();
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_shell_that_died_is_not_used() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    fleet.prepare(frozen.shape(), 1).unwrap();
+    let shell = common::child_pids();
+    assert_eq!(shell.len(), 1);
+    kill_9(shell[0]);
+    fleet.thaw(&frozen).unwrap().wait_running().unwrap();
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn threads_thaw_side_by_side() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    let mut clone = fleet.thaw(&frozen).unwrap();
+                    clone.wait_running().unwrap();
+                    eventually("the clone speaks", || !clone.console().is_empty());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_clone_outlives_the_thread_and_the_fleet_that_made_it() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    let clone = std::thread::scope(|s| s.spawn(|| fleet.thaw(&frozen).unwrap()).join().unwrap());
+    drop((fleet, frozen));
+    let heard = clone.console().len();
+    eventually("the clone speaks on", || clone.console().len() > heard + 3);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_worker_that_is_killed_is_a_typed_error() {
+    let mut machine = start(&fleet(), SILENCE);
+    let pid = machine.pid();
+    kill_9(pid);
+    let error = machine.wait(Duration::from_secs(30)).unwrap_err();
+    let WorkerError::Died { how, .. } = error else { panic!("{error}") };
+    assert_eq!(how, Death::Killed(Signal::SIGKILL));
+    assert!(!lives(pid), "it was waited for");
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_worker_that_is_killed_ends_a_call() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    clone.wait_running().unwrap();
+    let pid = clone.pid();
+    let killer = std::thread::spawn(move || kill_9(pid));
+    let error = clone.call(b"{}", CallOptions::default()).unwrap_err();
+    killer.join().unwrap();
+    assert!(matches!(error, CallError::Worker(WorkerError::Died { .. })), "{error}");
+    assert!(matches!(clone.call(b"{}", CallOptions::default()), Err(CallError::Spent)));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_guest_that_does_not_answer_is_killed_in_time() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    let timeout = Some(Duration::from_millis(50));
+    let options = CallOptions { timeout, grace: timeout, ..CallOptions::default() };
+    let error = clone.call(b"{}", options).unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
+    assert!(!lives(clone.pid()));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_guest_that_ends_ends_a_call() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, PATIENT_HELLO), PATIENT_HELLO);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    let error = clone.call(b"{}", CallOptions::default()).unwrap_err();
+    let CallError::Worker(WorkerError::Ended { end, console }) = error else { panic!("{error}") };
+    assert_eq!((end, console.as_str()), (End::PowerOff, "bye"));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn an_event_that_is_too_long_does_not_harm_the_clone() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    let event = vec![b' '; (6 << 20) + 1];
+    let error = clone.call(&event, CallOptions::default()).unwrap_err();
+    assert!(matches!(error, CallError::Request(_)) && error.to_string().contains("6 MiB"));
+    assert!(lives(clone.pid()));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_cancelled_fleet_waits_for_nothing() {
+    let fleet = fleet();
+    let mut machine = start(&fleet, SILENCE);
+    let canceller = fleet.canceller();
+    let ctrl_c = std::thread::spawn(move || canceller.cancel());
+    let error = machine.wait(Duration::from_secs(30)).unwrap_err();
+    assert!(matches!(error, WorkerError::Cancelled));
+    ctrl_c.join().unwrap();
+    assert!(matches!(fleet.prepare(shape(), 1), Err(WorkerError::Cancelled)));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_kernel_that_is_none_is_refused_with_the_reason() {
+    let kernel = tempfile::tempfile().unwrap();
+    let spec = calve_fleet::BootSpec::new(calve_fleet::Shape::new(4, 1, 0).unwrap(), kernel, "");
+    let error = fleet().start(spec).unwrap_err();
+    assert!(matches!(error, WorkerError::Refused(_)));
+    assert!(error.to_string().contains("neither an ELF file"), "{error}");
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn the_public_door_goes_with_the_clone() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let path = store.dir.path().join("clone.sock");
+    let options = calve_fleet::ThawOptions { listen: Some(path.clone()), ..Default::default() };
+    let clone = fleet.thaw_with(&frozen, options).unwrap();
+    assert_eq!(clone.vsock_path(), Some(&*path));
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    drop(clone);
+    assert!(!path.exists());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn this_host_can_thaw_what_it_froze() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let needed = &frozen.snapshot().manifest().cpu;
+    let host = calve_fleet::host_cpu().unwrap();
+    assert_eq!(needed.vendor, host.vendor);
+    assert!(!needed.features.is_empty() && needed.features.is_subset(&host.features));
+
+    let mut poorer = host;
+    let lost = needed.features.first().unwrap();
+    poorer.features.remove(lost);
+    let refused = store.store.snapshot("tiny", &poorer, calve_snapshots::Verify::Full);
+    assert!(refused.unwrap_err().to_string().contains(lost));
+}

@@ -1,0 +1,157 @@
+//! From content to the end: the main loop of a worker with a machine.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use calve_fleet::control::{Command, ControlError, End, Report, Socket, Stage, Stats};
+use calve_snapshots::{Architecture, State};
+use calve_vmm::{Exit, Machine};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::During;
+use crate::keyboard::Keyboard;
+use crate::refusal::Refused;
+
+/// How soon to offer typed characters again that the guest had no room for, milliseconds: the time
+/// of a few characters at 9,600 baud.
+const RETYPE_MS: u8 = 5;
+
+/// A machine with content, and when what happened to it (CLOCK_MONOTONIC).
+pub(crate) struct Running {
+    pub(crate) machine: Machine,
+    pub(crate) keyboard: Option<Keyboard>,
+    pub(crate) shell_ns: u64,
+    pub(crate) content_ns: u64,
+}
+
+/// What the loop woke up for.
+#[derive(Default)]
+struct Ready {
+    command: bool,
+    end: bool,
+    typed: bool,
+}
+
+impl Running {
+    /// Runs the machine and does as the fleet says, until told to end.
+    pub(crate) fn serve(mut self, socket: &Socket) -> Result<(), Refused> {
+        self.machine.resume().during(Stage::Boot)?;
+        socket.send(&Report::Running, &[]).during(Stage::Control)?;
+        let mut ended = false;
+        loop {
+            let ready = self.wait(socket, ended).during(Stage::Control)?;
+            if let Some(keyboard) = &mut self.keyboard {
+                if ready.typed {
+                    keyboard.read();
+                }
+                keyboard.deliver(&self.machine);
+            }
+            if ready.command && !self.obey(socket)? {
+                return Ok(());
+            }
+            if ready.end
+                && let Some(exit) = self.machine.exit()
+            {
+                ended = true;
+                socket.send(&Report::Ended(end(&exit)), &[]).during(Stage::Control)?;
+            }
+        }
+    }
+
+    fn wait(&self, socket: &Socket, ended: bool) -> nix::Result<Ready> {
+        let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![input(socket.as_fd())];
+        let at_end = fds.len();
+        if !ended {
+            fds.push(input(self.machine.exit_fd()));
+        }
+        let at_keyboard = fds.len();
+        fds.extend(self.keyboard.as_ref().and_then(Keyboard::fd).map(input));
+        let pending = self.keyboard.as_ref().is_some_and(Keyboard::is_pending) && !ended;
+        let timeout = if pending { PollTimeout::from(RETYPE_MS) } else { PollTimeout::NONE };
+        match poll(&mut fds, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready::default()),
+            Err(e) => return Err(e),
+        }
+        let is = |n: usize| fds.get(n).and_then(PollFd::any).unwrap_or(false);
+        Ok(Ready { command: is(0), end: !ended && is(at_end), typed: is(at_keyboard) })
+    }
+
+    /// Does what the fleet says; false at the end.
+    fn obey(&mut self, socket: &Socket) -> Result<bool, Refused> {
+        let command = socket.receive::<Command>().during(Stage::Control)?.message;
+        let report = match command {
+            Command::Pause => {
+                self.machine.pause().during(Stage::Save)?;
+                Report::Paused
+            }
+            Command::Resume => {
+                self.machine.resume().during(Stage::Save)?;
+                Report::Running
+            }
+            Command::Stats => Report::Stats(self.stats()),
+            Command::Save => {
+                let state = self.save().during(Stage::Save)?;
+                let memory =
+                    self.machine.memory_file().ok_or_else(no_memory).during(Stage::Save)?;
+                let fds = [state.as_fd(), memory.as_fd()];
+                socket.send(&Report::Saved, &fds).during(Stage::Control)?;
+                return Ok(true);
+            }
+            Command::Discard => return Ok(false),
+            Command::Shell { .. } | Command::Boot(_) | Command::Thaw(_) => {
+                let error = ControlError::OutOfTurn("the machine has its content");
+                return Err(error).during(Stage::Control);
+            }
+        };
+        socket.send(&report, &[]).during(Stage::Control)?;
+        Ok(true)
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            shell_ns: self.shell_ns,
+            content_ns: Some(self.content_ns),
+            entered_ns: self.machine.entered_ns(),
+        }
+    }
+
+    /// The state as the bytes of a snapshot's `state` file, in a file of its own.
+    fn save(&mut self) -> anyhow::Result<File> {
+        let sections = self.machine.save()?.to_sections()?;
+        let sections = sections.into_iter().map(|s| calve_snapshots::Section {
+            name: s.name,
+            version: s.version,
+            bytes: s.bytes,
+        });
+        let state = State::new(Architecture::NATIVE, sections.collect())?;
+        let mut file = File::from(memfd_create("calve-state", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&state.encode())?;
+        Ok(file)
+    }
+}
+
+fn no_memory() -> anyhow::Error {
+    anyhow::anyhow!("the memory of a clone is not in a file: only a booted machine can be frozen")
+}
+
+fn end(exit: &Exit) -> End {
+    match exit {
+        Exit::PowerOff => End::PowerOff,
+        Exit::Reset => End::Reset,
+        Exit::Failed(fault) => End::Fault(fault.to_string()),
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000) + u64::try_from(t.tv_nsec()).unwrap_or(0)
+    })
+}

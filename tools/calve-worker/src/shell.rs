@@ -1,0 +1,101 @@
+//! From birth to content: everything slow happens here, before anybody waits.
+
+use std::sync::Arc;
+
+use calve_fleet::control::{
+    Boot, Command, ControlError, Files, Received, Report, Socket, Stage, Thaw, VERSION,
+};
+use calve_jail::Inside;
+use calve_snapshots::State;
+use calve_snapshots::state::MAX_STATE_LEN;
+use calve_vmm::{Hypervisor, MachineState, Section, Shape, Shell};
+
+use crate::During;
+use crate::attach::{Attached, attach};
+use crate::machine::{Running, monotonic_ns};
+use crate::refusal::Refused;
+
+/// A shell and when it was complete.
+struct Born {
+    hypervisor: Hypervisor,
+    shell: Shell,
+    at_ns: u64,
+}
+
+/// Lives as the fleet says. Returns when told to, or with the reason why it cannot go on.
+pub(crate) fn live(socket: &Arc<Socket>, inside: Inside) -> Result<(), Refused> {
+    let shape = shape(socket)?;
+    let hypervisor = Hypervisor::open().during(Stage::Shell)?;
+    let shell = Shell::new(&hypervisor, shape).during(Stage::Shell)?;
+    // Every thread is there, KVM is open: nothing from here on opens anything.
+    inside.seal().during(Stage::Jail)?;
+    let born = Born { hypervisor, shell, at_ns: monotonic_ns() };
+    socket.send(&Report::Shell { version: VERSION }, &[]).during(Stage::Control)?;
+    match content(socket, born)? {
+        Some(running) => running.serve(socket),
+        None => Ok(()),
+    }
+}
+
+fn shape(socket: &Socket) -> Result<Shape, Refused> {
+    let first = socket.receive::<Command>().during(Stage::Control)?;
+    match first.message {
+        Command::Shell { version: VERSION, shape } => Ok(shape),
+        Command::Shell { version, .. } => {
+            Err(ControlError::Version { found: version }).during(Stage::Control)
+        }
+        _ => Err(ControlError::OutOfTurn("not Shell first")).during(Stage::Control),
+    }
+}
+
+/// Waits for the content; `None` if there will be none.
+fn content(socket: &Arc<Socket>, born: Born) -> Result<Option<Running>, Refused> {
+    let Received { message, fds } = socket.receive::<Command>().during(Stage::Control)?;
+    let arrived_ns = monotonic_ns();
+    let files = Files::new(fds);
+    let running = match message {
+        Command::Boot(boot) => born.boot(socket, boot, files)?,
+        Command::Thaw(thaw) => born.thaw(socket, thaw, files)?,
+        Command::Discard => return Ok(None),
+        _ => return Err(ControlError::OutOfTurn("content expected")).during(Stage::Control),
+    };
+    Ok(Some(Running { content_ns: arrived_ns, ..running }))
+}
+
+impl Born {
+    fn boot(self, socket: &Arc<Socket>, boot: Boot, mut files: Files) -> Result<Running, Refused> {
+        let kernel = files.file().during(Stage::Control)?;
+        let initrd = boot.initrd.then(|| files.file()).transpose().during(Stage::Control)?;
+        let Attached { attachments, keyboard } =
+            attach(boot.attach, files, socket).during(Stage::Control)?;
+        let boot = calve_vmm::Boot { kernel, initrd, cmdline: boot.cmdline };
+        let machine = self.shell.boot(&self.hypervisor, boot, attachments).during(Stage::Boot)?;
+        Ok(Running { machine, keyboard, shell_ns: self.at_ns, content_ns: 0 })
+    }
+
+    fn thaw(self, socket: &Arc<Socket>, thaw: Thaw, mut files: Files) -> Result<Running, Refused> {
+        let state = files.file().during(Stage::Control)?;
+        let memory = files.file().during(Stage::Control)?;
+        let Attached { attachments, keyboard } =
+            attach(thaw.attach, files, socket).during(Stage::Control)?;
+        let state = read_state(&state).during(Stage::Thaw)?;
+        let machine = self.shell.thaw(&state, &memory, attachments).during(Stage::Thaw)?;
+        Ok(Running { machine, keyboard, shell_ns: self.at_ns, content_ns: 0 })
+    }
+}
+
+/// Reads and decodes a state file. Its offset is shared with other workers and not moved.
+fn read_state(file: &std::fs::File) -> anyhow::Result<MachineState> {
+    use std::os::unix::fs::FileExt;
+    let length = usize::try_from(file.metadata()?.len())?;
+    anyhow::ensure!(length <= MAX_STATE_LEN, "the machine's state is over {MAX_STATE_LEN} bytes");
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
+    let state = State::try_from(&bytes[..])?;
+    let sections: Vec<Section> = state
+        .sections()
+        .iter()
+        .map(|s| Section { name: s.name.clone(), version: s.version, bytes: s.bytes.clone() })
+        .collect();
+    Ok(MachineState::try_from(&sections[..])?)
+}

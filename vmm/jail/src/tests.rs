@@ -1,0 +1,168 @@
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use super::seccomp::table::{Check, allowed};
+use super::*;
+
+/// Runs one ignored test of this binary as a process of its own and says how that ended.
+fn child(test: &str) -> std::process::ExitStatus {
+    let program = std::env::current_exe().unwrap();
+    let args = ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"];
+    let output = Command::new(program).args(args).output().unwrap();
+    output.status
+}
+
+fn enter() -> Inside {
+    Jail::new(std::os::unix::process::parent_id()).enter().unwrap()
+}
+
+#[test]
+fn a_sealed_process_does_what_the_table_allows() {
+    assert!(child("tests::child_stays_in_bounds").success());
+}
+
+#[test]
+fn a_sealed_process_that_opens_a_path_is_killed() {
+    assert_eq!(child("tests::child_opens_a_path").signal(), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
+fn a_thread_from_before_the_seal_is_bound_by_it() {
+    assert_eq!(child("tests::child_thread_opens_a_path").signal(), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
+fn a_sealed_process_that_maps_code_is_killed() {
+    assert_eq!(child("tests::child_maps_code").signal(), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
+fn a_process_whose_parent_is_gone_does_not_enter() {
+    assert!(child("tests::child_of_somebody_else").success());
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_stays_in_bounds() {
+    let kept = std::io::stderr();
+    let lost = std::fs::File::open("/dev/null").unwrap();
+    let lost_fd = std::os::fd::AsRawFd::as_raw_fd(&lost);
+    // Its descriptor is closed under it: do not close it twice.
+    std::mem::forget(lost);
+    let inside = enter();
+    assert!(nix::fcntl::fcntl(borrow(lost_fd), nix::fcntl::FcntlArg::F_GETFD).is_err());
+    let limit = nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).unwrap();
+    assert_eq!(limit, (0, 0));
+    inside.seal().unwrap();
+    let (mut a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut a, b"x").unwrap();
+    std::io::Read::read_exact(&mut b, &mut [0]).unwrap();
+    drop((kept, vec![0_u8; 1 << 20]));
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_opens_a_path() {
+    enter().seal().unwrap();
+    let _ = std::fs::File::open("/dev/null");
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_thread_opens_a_path() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let _ = wait.recv();
+        let _ = std::fs::File::open("/dev/null");
+    });
+    enter().seal().unwrap();
+    go.send(()).unwrap();
+    let _ = thread.join();
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_maps_code() {
+    use nix::sys::mman::{MapFlags, ProtFlags};
+    enter().seal().unwrap();
+    let size = std::num::NonZeroUsize::new(4096).unwrap();
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
+    #[allow(unsafe_code)]
+    // SAFETY: a fresh private mapping that nothing refers to.
+    let _ = unsafe { nix::sys::mman::mmap_anonymous(None, size, prot, MapFlags::MAP_PRIVATE) };
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_of_somebody_else() {
+    let refused = Jail::new(std::process::id()).enter();
+    assert!(matches!(refused, Err(JailError::Orphan)));
+}
+
+/// Ends without the test harness, which would do more than a sealed process may.
+fn exit_group(status: libc::c_int) -> ! {
+    #[allow(unsafe_code)]
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe {
+        libc::_exit(status)
+    }
+}
+
+#[allow(unsafe_code)]
+fn borrow<'a>(fd: std::os::fd::RawFd) -> std::os::fd::BorrowedFd<'a> {
+    // SAFETY: used for one fcntl that is expected to fail, because the descriptor is closed.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+#[test]
+fn no_call_of_the_table_opens_creates_or_reaches_out() {
+    let forbidden = [
+        libc::SYS_open,
+        libc::SYS_openat,
+        libc::SYS_execve,
+        libc::SYS_clone,
+        libc::SYS_clone3,
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_kill,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_prctl,
+        libc::SYS_bpf,
+        libc::SYS_io_uring_setup,
+        libc::SYS_userfaultfd,
+        libc::SYS_mount,
+    ];
+    let calls: BTreeSet<i64> = allowed(1).iter().map(|entry| entry.call).collect();
+    assert!(forbidden.iter().all(|call| !calls.contains(call)));
+}
+
+#[test]
+fn no_call_is_both_free_and_checked() {
+    let table = allowed(1);
+    for entry in &table {
+        let free = table.iter().any(|e| e.call == entry.call && e.checks.is_empty());
+        assert_eq!(free, entry.checks.is_empty(), "call {}", entry.call);
+    }
+}
+
+/// Numbers as `strace` prints them and the kernel's headers give them.
+#[test]
+fn ioctl_numbers_are_the_kernels() {
+    let table = allowed(1);
+    let has = |request| table.iter().any(|e| e.checks == [Check::Is(1, request)]);
+    for request in [0xae80_u64, 0x8090_ae81, 0x4090_ae82, 0x8138_ae83, 0x4138_ae84, 0xc208_ae62] {
+        assert!(has(request), "{request:#x}");
+    }
+    assert!(!has(0x4020_ae46), "KVM_SET_USER_MEMORY_REGION");
+    assert!(!has(0xae01), "KVM_CREATE_VM");
+    assert!(!has(0xae41), "KVM_CREATE_VCPU");
+}
