@@ -10,6 +10,11 @@
 //! Writes that the status does not allow — queue set-up before FEATURES_OK or after DRIVER_OK,
 //! features after FEATURES_OK, bits taken back — change nothing.
 
+mod queue;
+mod saved;
+#[cfg(test)]
+mod tests;
+
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER,
     VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK, VIRTIO_CONFIG_S_FAILED as FAILED,
@@ -18,11 +23,9 @@ use virtio_bindings::virtio_config::{
 };
 use virtio_bindings::virtio_mmio as mmio;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
-use virtio_queue::QueueState;
 
-use super::device::{Device, Kind, Offer};
-use super::error::StateError;
-use super::state::{QueueV1, RegistersV1, event_idx};
+use super::device::{Kind, Offer};
+pub(super) use queue::QueueRegisters;
 
 /// "virt", little endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -51,45 +54,6 @@ pub(super) enum Command {
     Notify(usize),
     /// The driver handled these interrupts.
     Acknowledge(u32),
-}
-
-/// What the driver wrote about one queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct QueueRegisters {
-    /// Zero stands for a size that does not fit.
-    pub(super) size: u16,
-    pub(super) ready: bool,
-    pub(super) descriptors: u64,
-    pub(super) driver: u64,
-    pub(super) device: u64,
-}
-
-impl QueueRegisters {
-    const fn new(max: u16) -> Self {
-        Self { size: max, ready: false, descriptors: 0, driver: 0, device: 0 }
-    }
-
-    /// The queue as the driver handed it over: positions at zero.
-    pub(super) fn queue_state(&self, max_size: u16, features: u64) -> QueueState {
-        QueueState {
-            max_size,
-            next_avail: 0,
-            next_used: 0,
-            event_idx_enabled: event_idx(features),
-            size: self.size,
-            ready: self.ready,
-            desc_table: self.descriptors,
-            avail_ring: self.driver,
-            used_ring: self.device,
-        }
-    }
-}
-
-impl From<&QueueV1> for QueueRegisters {
-    fn from(saved: &QueueV1) -> Self {
-        let &QueueV1 { size, ready, descriptors, driver, device, .. } = saved;
-        Self { size, ready, descriptors, driver, device }
-    }
 }
 
 /// The register file.
@@ -275,47 +239,6 @@ impl Registers {
         let index = usize::try_from(self.queue_sel).ok()?;
         Some((index, self.queues.get(index)?))
     }
-
-    /// The saved form, without interrupt status.
-    pub(super) const fn save(&self) -> RegistersV1 {
-        RegistersV1 {
-            device_features_sel: self.device_features_sel,
-            driver_features_sel: self.driver_features_sel,
-            driver_features: self.driver_features,
-            queue_sel: self.queue_sel,
-            status: self.status,
-            generation: self.generation,
-            interrupt_status: 0,
-        }
-    }
-
-    /// A register file from a saved one, for a device with its present backend.
-    pub(super) fn load(
-        kind: Kind,
-        device: &dyn Device,
-        saved: &RegistersV1,
-        queues: &[QueueV1],
-    ) -> Result<Self, StateError> {
-        let registers = Self {
-            device_features_sel: saved.device_features_sel,
-            driver_features_sel: saved.driver_features_sel,
-            driver_features: saved.driver_features,
-            queue_sel: saved.queue_sel,
-            status: saved.status,
-            generation: saved.generation,
-            queues: queues.iter().map(QueueRegisters::from).collect(),
-            ..Self::new(kind, device.offer())
-        };
-        let steps = saved.status & (ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
-        let known = steps | saved.status & (FAILED | NEEDS_RESET);
-        if saved.status != known || !matches!(steps, 0x0 | 0x1 | 0x3 | 0xb | 0xf) {
-            return Err(StateError::Status(saved.status));
-        }
-        if saved.status & FEATURES_OK != 0 && !registers.features_fit() {
-            return Err(StateError::Features(saved.driver_features & !registers.offered));
-        }
-        Ok(registers)
-    }
 }
 
 /// One 32-bit half of a 64-bit value; there is nothing beyond the second.
@@ -335,6 +258,3 @@ fn set_half(target: &mut u64, select: u32, value: u32) {
         _ => {}
     }
 }
-
-#[cfg(test)]
-mod tests;

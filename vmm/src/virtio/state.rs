@@ -4,6 +4,9 @@
 //! here to a device, and it is made by checks alone. Building one has no effect, so that a state
 //! that is refused leaves the machine as it was.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{QueueState, QueueT};

@@ -14,6 +14,9 @@
 //! Stop the vCPUs before `pause` and start them after `run`: a register write in between is kept
 //! and heeded later, but a saved state taken meanwhile would be of no single moment.
 
+mod event_loop;
+mod seats;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -23,15 +26,15 @@ use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backend::Backend;
-use super::block::Block;
-use super::device::{Device, Kind, Slot};
+use super::device::Slot;
 use super::error::Error;
-use super::poller::{Poller, Source};
+use super::poller::Poller;
 use super::slot::Seat;
 use super::state::DeviceState;
 use super::transport::Transport;
-use super::vsock::Vsock;
 use crate::memory::GuestMemory;
+use event_loop::{EventLoop, ParkOnExit};
+use seats::seats;
 
 /// All devices in order; boxed, so that handing them over moves one pointer.
 type Seats = Box<[Seat]>;
@@ -84,7 +87,7 @@ impl DeviceThread {
         let (outbox, orders) = sync_channel(1);
         let (results, inbox) = sync_channel(1);
         let (confined, ready) = sync_channel(1);
-        let floor = Loop {
+        let event_loop = EventLoop {
             poller,
             pausing: Arc::clone(&pausing),
             transports: ParkOnExit(transports.clone()),
@@ -95,7 +98,7 @@ impl DeviceThread {
             // The receiver waits below; it is gone only if the spawning thread died.
             let _ = confined.send(result);
             if go_on {
-                floor.work(&orders, &results);
+                event_loop.serve(&orders, &results);
             }
         };
         let thread = std::thread::Builder::new().name("devices".into()).spawn(body);
@@ -222,33 +225,6 @@ impl std::fmt::Debug for Parked {
     }
 }
 
-fn seats(
-    memory: GuestMemory,
-    slots: Vec<Slot>,
-    poller: &Poller,
-    poke: &Arc<EventFd>,
-) -> Result<Seats, Error> {
-    let memory = Arc::new(memory);
-    let mut seats = Vec::with_capacity(slots.len());
-    for (index, slot) in (0u32..).zip(slots) {
-        let (kind, wanted, got) = (slot.kind, slot.kind.queues(), slot.kicks.len());
-        if wanted != got {
-            return Err(Error::Kicks { slot: seats.len(), kind, wanted, got });
-        }
-        let poller = poller.for_slot(index);
-        for kick in &slot.kicks {
-            poller.watch_kick(kick).map_err(Error::Setup)?;
-        }
-        let device: Box<dyn Device> = match kind {
-            Kind::Block => Box::new(Block::new(Arc::clone(&memory))),
-            Kind::Vsock => Box::new(Vsock::new(Arc::clone(&memory), poller)),
-        };
-        let transport = Arc::new(Transport::new(slot, Arc::clone(poke)));
-        seats.push(Seat::new(transport, Arc::clone(&memory), device));
-    }
-    Ok(seats.into_boxed_slice())
-}
-
 fn count(what: &'static str, wanted: usize, got: usize) -> Result<(), Error> {
     if wanted == got { Ok(()) } else { Err(Error::Count { what, wanted, got }) }
 }
@@ -257,64 +233,5 @@ fn attached(seats: &[Seat]) -> Result<(), Error> {
     match seats.iter().position(|seat| !seat.is_attached()) {
         Some(slot) => Err(Error::Detached(slot)),
         None => Ok(()),
-    }
-}
-
-/// What the thread works with.
-struct Loop {
-    poller: Poller,
-    pausing: Arc<AtomicBool>,
-    transports: ParkOnExit,
-}
-
-impl Loop {
-    /// Runs devices whenever some are handed over, until the sender is gone.
-    fn work(&self, orders: &Receiver<Seats>, results: &SyncSender<Seats>) {
-        while let Ok(mut seats) = orders.recv() {
-            self.run(&mut seats);
-            self.transports.park();
-            if results.send(seats).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn run(&self, seats: &mut Seats) {
-        seats.iter_mut().for_each(Seat::resume);
-        while !self.pausing.load(Ordering::SeqCst) {
-            seats.iter_mut().for_each(Seat::work);
-            let idle = !seats.iter().any(Seat::is_due);
-            let polled = self.poller.wait(idle, |source, what| match source {
-                // Edge-triggered and never read: a counter of 64 bits does not fill up.
-                Source::Control => seats.iter_mut().for_each(Seat::heed),
-                Source::Kick(slot) => with(seats, slot, Seat::kick),
-                Source::Host(slot, token) => with(seats, slot, |seat| seat.notice(token, what)),
-            });
-            if polled.is_err() {
-                break; // the epoll instance itself is broken: nothing can run
-            }
-        }
-        seats.iter_mut().for_each(Seat::suspend);
-    }
-}
-
-fn with(seats: &mut Seats, slot: usize, act: impl FnOnce(&mut Seat)) {
-    if let Some(seat) = seats.get_mut(slot) {
-        act(seat);
-    }
-}
-
-/// Nobody waits for a thread that is gone.
-struct ParkOnExit(Vec<Arc<Transport>>);
-
-impl ParkOnExit {
-    fn park(&self) {
-        self.0.iter().for_each(|transport| transport.set_parked(true));
-    }
-}
-
-impl Drop for ParkOnExit {
-    fn drop(&mut self) {
-        self.park();
     }
 }

@@ -38,8 +38,9 @@ const SECTOR: u64 = 512;
 const SEG_MAX: u32 = 62;
 /// Most bytes of one segment; also what Linux takes where a device says nothing.
 const SIZE_MAX: u32 = 64 * 1024;
-/// Bytes moved in one turn.
+/// Bytes moved in one turn, where every request counts as [`REQUEST_COST`] at least.
 const TURN_BYTES: usize = 8 * 1024 * 1024;
+const REQUEST_COST: usize = 64 * 1024;
 
 /// A block device.
 pub(super) struct Block {
@@ -131,7 +132,7 @@ impl Device for Block {
             let head = chain.head_index();
             let written = self.requests.serve(&mut chain, &self.memory, medium)?;
             ring.push_used(&self.memory, head, written)?;
-            moved += self.requests.bytes();
+            moved += self.requests.bytes().max(REQUEST_COST);
             if moved >= TURN_BYTES {
                 break true;
             }

@@ -1,11 +1,11 @@
 //! Guest memory, a device thread and its wires.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vm_memory::GuestAddress;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::memory::GuestMemory;
@@ -69,12 +69,11 @@ impl Rig {
 
 /// Waits until `fd` is readable; false at the deadline.
 pub(crate) fn readable(fd: &impl AsRawFd, until: Instant) -> bool {
+    let epoll = Epoll::new().unwrap();
+    let event = EpollEvent::new(EventSet::IN, 0);
+    epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), event).unwrap();
     let left = until.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap();
-    // SAFETY: the descriptor is borrowed for the call, which `fd` outlives.
-    #[allow(unsafe_code)]
-    let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
-    poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() > 0
+    epoll.wait(left.as_millis() as i32, &mut [EpollEvent::default()]).unwrap() > 0
 }
 
 /// Waits for a condition that another thread brings about; panics at the deadline.

@@ -5,108 +5,17 @@
 //! turns of at most [`TURN_BYTES`]; RSTs go before everything, so that after a load the guest hears
 //! of the death of its old streams before it hears of a new one.
 
-use super::super::chain::walk;
 use super::super::device::Broken;
-use super::super::ring::Ring;
-use super::super::scatter::Scatter;
+use super::buffers::BURST;
 use super::connection::{Connection, Next};
-use super::header::{HEADER, HOST_CID, Header, Op, Ports, TYPE_STREAM};
-use super::{Arc, RX, Vsock};
+use super::header::{HOST_CID, Header, Op, Ports, TYPE_STREAM};
+use super::{RX, Vsock};
 use crate::memory::GuestMemory;
 
 /// Bytes a connection may send before the next has its turn; also the largest packet of Linux.
 const TURN_BYTES: usize = 64 * 1024;
-/// Packets delivered in one turn of the device.
+/// Packets delivered in one turn of the device; a connection's turn counts as one at least.
 const PACKETS: usize = 256;
-/// Receive buffers gathered for a read: few where little comes, doubled while reads fill them.
-/// 32 buffers of Linux (just below 4 KiB each) hold more than `TURN_BYTES`.
-const BURST: std::ops::RangeInclusive<usize> = 2..=32;
-/// Most descriptors of one receive buffer; Linux uses one or two.
-const DESCRIPTORS: usize = 8;
-
-/// Receive buffers of the guest, taken from the ring for one read or one packet.
-pub(super) struct Buffers {
-    /// [`HEADER`] bytes of each, one after the other.
-    headers: Scatter,
-    /// The rest of each.
-    payload: Scatter,
-    /// Head and payload room of each.
-    heads: Vec<(u16, usize)>,
-}
-
-impl Buffers {
-    pub(super) fn new(memory: &Arc<GuestMemory>) -> Self {
-        let scatter = || Scatter::new(Arc::clone(memory), BURST.end() * 2);
-        Self { headers: scatter(), payload: scatter(), heads: Vec::with_capacity(*BURST.end()) }
-    }
-
-    /// Takes up to `count` buffers, or fewer where they have room for `bytes`.
-    fn take(
-        &mut self,
-        ring: &mut Ring,
-        memory: &GuestMemory,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(), Broken> {
-        self.headers.clear();
-        self.payload.clear();
-        self.heads.clear();
-        while self.heads.len() < count && (self.heads.is_empty() || self.payload.len() < bytes) {
-            let Some(mut chain) = ring.pop(memory)? else { break };
-            let head = chain.head_index();
-            let before = self.payload.len();
-            let mut wanted = HEADER;
-            walk(&mut chain, DESCRIPTORS, |descriptor| {
-                if !descriptor.is_write_only() {
-                    return Err(Broken);
-                }
-                let (address, len) = (descriptor.addr(), descriptor.len() as usize);
-                let header = wanted.min(len);
-                wanted -= header;
-                self.headers.push(address, header).map_err(|_| Broken)?;
-                let rest = address.0.checked_add(header as u64).ok_or(Broken)?;
-                self.payload.push(vm_memory::GuestAddress(rest), len - header).map_err(|_| Broken)
-            })?;
-            let room = self.payload.len() - before;
-            if wanted > 0 || (bytes > 0 && room == 0) {
-                return Err(Broken);
-            }
-            self.heads.push((head, room));
-        }
-        self.payload.truncate(bytes);
-        Ok(())
-    }
-
-    /// Returns the buffers: `bytes` of payload under copies of `header`, the others as they were.
-    fn give(
-        &mut self,
-        ring: &mut Ring,
-        memory: &GuestMemory,
-        header: Header,
-        bytes: u32,
-    ) -> Result<usize, Broken> {
-        let mut rest = bytes;
-        let mut used = 0;
-        for &(head, room) in &self.heads {
-            let len = u32::try_from(room).unwrap_or(u32::MAX).min(rest);
-            self.headers.write(&Header { len, ..header }.to_bytes());
-            #[allow(clippy::cast_possible_truncation)] // 44
-            ring.push_used(memory, head, HEADER as u32 + len)?;
-            used += 1;
-            rest -= len;
-            if rest == 0 {
-                break;
-            }
-        }
-        ring.unpop(self.heads.len() - used);
-        Ok(used)
-    }
-
-    /// Puts all buffers back.
-    fn put_back(&self, ring: &mut Ring) {
-        ring.unpop(self.heads.len());
-    }
-}
 
 impl Vsock {
     /// Sends what is due; true where more is due and could be sent.
@@ -124,14 +33,14 @@ impl Vsock {
                     Turn::Starved => 0,
                     Turn::Sent(sent) => {
                         self.table.end_turn();
-                        packets += sent;
+                        packets += sent.max(1);
                         continue;
                     }
                 }
             } else {
                 return Ok(false);
             };
-            packets += sent;
+            packets += sent.max(1);
             // No buffers: ask for a kick, and look once more in case they came just now.
             if sent == 0 && !self.ring(RX)?.arm(memory)? {
                 return Ok(false);
@@ -183,12 +92,12 @@ impl Vsock {
         let burst = connection.burst.clamp(*BURST.start(), *BURST.end());
         let wanted = TURN_BYTES.min(room as usize);
         self.buffers.take(ring, memory, burst, wanted)?;
-        if self.buffers.heads.is_empty() {
+        if self.buffers.is_empty() {
             return Ok(None);
         }
-        match connection.read(&self.buffers.payload) {
+        match connection.read(self.buffers.payload()) {
             Ok(Some(bytes)) => {
-                let full = bytes as usize == self.buffers.payload.len();
+                let full = bytes as usize == self.buffers.payload().len();
                 connection.burst = if full { burst * 2 } else { 0 };
                 let header = header_of(self.cid, connection, Op::Rw);
                 connection.said(Op::Rw);
