@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use calve_image::Runtime;
@@ -25,7 +25,7 @@ pub(crate) use values::EnvVar;
 pub(crate) struct Cli {
     /// Where snapshots are kept [default: the user's data folder, such as ~/.local/share/calve]
     #[arg(long, global = true, env = "CALVE_STORE", hide_env_values = true)]
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = path_or_empty())]
     pub(crate) store: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -205,6 +205,11 @@ pub(crate) struct Boot {
     /// End the machine after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// A variable of the environment that is set but empty counts as not set; clap's own parser refuses it.
+fn path_or_empty() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 fn runtime() -> impl TypedValueParser<Value = Runtime> {

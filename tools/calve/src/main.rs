@@ -19,6 +19,7 @@ mod fleet;
 mod image;
 mod interrupt;
 mod kernel;
+mod logs;
 mod near;
 mod programs;
 mod progress;

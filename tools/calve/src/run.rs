@@ -17,7 +17,6 @@ use crate::{event, fleet, interrupt, stdio};
 
 mod cold;
 mod in_order;
-mod logs;
 mod machine;
 mod report;
 

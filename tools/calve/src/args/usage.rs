@@ -13,8 +13,11 @@ pub(crate) fn is_answer(error: &clap::Error) -> bool {
 /// The error in one line, without a program name in front.
 pub(crate) fn line(error: &clap::Error) -> String {
     let text = error.to_string();
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // The text is the whole help.
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
+        // The first has the whole help for a text, the second lists the subcommands.
         let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
         return format!("a command is missing; see `{} --help`", command(usage.unwrap_or("calve")));
     }

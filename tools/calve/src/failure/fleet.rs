@@ -51,6 +51,7 @@ fn freeze(error: &FreezeError) -> Status {
         FreezeError::Worker(error) => worker(error),
         FreezeError::Guest(error) => function(error.kind),
         FreezeError::Store(error) => store(error),
+        FreezeError::Host(_) => Status::Host,
         _ => Status::Machine,
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use calve_fleet::{Access, BootError, BootSpec, CallOptions, Fleet, Frozen, Function, Outcome};
+use calve_fleet::{
+    Access, BootError, BootSpec, CallOptions, Fleet, Frozen, Function, LogSink, LogStream, Outcome,
+};
 
 use super::report::CallError;
 use crate::failure::{Failure, Status};
@@ -19,14 +21,17 @@ pub(super) fn call(
     fleet: &Fleet,
     frozen: &Frozen,
     event: &[u8],
-    options: CallOptions<'_>,
+    timeout: Option<Duration>,
+    logs: &mut LogSink<'_>,
 ) -> Result<Outcome, CallError> {
     let spec = spec(frozen).map_err(|e| CallError::Machine(Failure::of(Status::Host, &e)))?;
-    let booted = fleet.boot(spec, &function(frozen));
+    let booted = fleet.boot_with(spec, &function(frozen), logs);
     let mut machine = booted.map_err(|e| match e {
         BootError::Init(error) => CallError::Function(error),
         other => CallError::Machine(other.into()),
     })?;
+    let mut sink = |stream: LogStream, bytes: &[u8]| logs(stream, bytes);
+    let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
     machine.call(event, options).map_err(|e| CallError::Machine(e.into()))
 }
 

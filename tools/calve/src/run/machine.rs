@@ -4,10 +4,10 @@ use calve_fleet::{CallOptions, Fleet, Frozen, LogStream, Outcome};
 use calve_proto::{ErrorKind, FunctionError};
 
 use super::cold;
-use super::logs::Logs;
 use super::report::{Call, CallError, one_line};
 use crate::args::Run;
 use crate::failure::Failure;
+use crate::logs::Logs;
 use crate::progress::Bar;
 use crate::stdio;
 
@@ -24,12 +24,12 @@ impl Caller<'_> {
     pub(super) fn call(&self, event: &[u8]) -> Call {
         let mut logs = Logs::new(self.args.parallel > 1);
         let mut sink = |_: LogStream, bytes: &[u8]| self.bar.suspend(|| logs.write(bytes));
-        let timeout = self.args.timeout;
-        let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
+        let (fleet, frozen, timeout) = (self.fleet, self.frozen, self.args.timeout);
         let ended = if self.args.cold {
-            cold::call(self.fleet, self.frozen, event, options)
+            cold::call(fleet, frozen, event, timeout, &mut sink)
         } else {
-            let clone = self.fleet.thaw(self.frozen).map_err(|e| CallError::Machine(e.into()));
+            let clone = fleet.thaw(frozen).map_err(|e| CallError::Machine(e.into()));
+            let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
             clone.and_then(|mut clone| {
                 clone.call(event, options).map_err(|e| CallError::Machine(e.into()))
             })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use calve_fleet::{
-    BootError, BuildError, BuildSpec, Function, FunctionError, Step, build_snapshot,
+    BootError, BuildError, BuildSpec, Function, FunctionError, LogStream, Step, build_snapshot_with,
 };
 use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::args::Build;
 use crate::failure::{Failure, Status};
+use crate::logs::Logs;
 use crate::progress::Bar;
 use crate::run::ErrorObject;
 use crate::store::Place;
@@ -47,7 +48,10 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let fleet = fleet::new()?;
     let _signal = fleet::cancel_on_signal(&fleet);
     let bar = Bar::new();
-    let built = build_snapshot(&fleet, &store, &spec, &mut |step| show(&bar, &spec.name, step));
+    let mut logs = Logs::new(false);
+    let mut steps = |step| show(&bar, &spec.name, step);
+    let mut sink = |_: LogStream, bytes: &[u8]| bar.suspend(|| logs.write(bytes));
+    let built = build_snapshot_with(&fleet, &store, &spec, &mut steps, &mut sink);
     drop(bar);
     match built {
         Ok(id) => stdio::print_line(id.to_string()),

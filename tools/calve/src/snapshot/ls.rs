@@ -30,7 +30,7 @@ pub(super) fn run(store: &Store, json: bool) -> Result<(), Failure> {
 
 fn row(entry: &Entry) -> [String; 8] {
     let name = entry.name.clone();
-    let id = entry.id.to_string().chars().take(SHORT).collect();
+    let id = entry.id.hex().chars().take(SHORT).collect();
     let Ok(manifest) = &entry.manifest else {
         let damaged = format!("unreadable: see `calve snapshot verify {name}`");
         return [
