@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use calve_proto::FunctionError;
+use calve_proto::{FunctionError, LogSink, LogStream};
 use calve_snapshots::{Digest, Draft, Role, Store};
 use calve_vmm::{Access, Shape, ShapeError};
 use thiserror::Error;
@@ -133,12 +133,27 @@ pub fn build_snapshot(
     spec: &BuildSpec,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Digest, BuildError> {
+    build_snapshot_with(fleet, store, spec, progress, &mut |_, _| {})
+}
+
+/// Builds a snapshot and hands on what the function prints while it starts and is warmed up.
+///
+/// # Errors
+///
+/// As [`build_snapshot`].
+pub fn build_snapshot_with(
+    fleet: &Fleet,
+    store: &Store,
+    spec: &BuildSpec,
+    progress: &mut dyn FnMut(Step),
+    logs: &mut LogSink<'_>,
+) -> Result<Digest, BuildError> {
     // First of all, so that a name in use is said before a minute has been spent.
     let mut draft = store.draft(&spec.name)?;
     progress(Step::Images);
     let boot = open(&mut draft, spec)?;
     progress(Step::Booting);
-    let mut machine = fleet.boot(boot, &spec.function)?;
+    let mut machine = fleet.boot_with(boot, &spec.function, logs)?;
     let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     let stats = BTreeMap::from([
         ("boot_us".to_owned(), micros(machine.boot_time())),
@@ -146,9 +161,10 @@ pub fn build_snapshot(
     ]);
     for (number, event) in (1..).zip(&spec.warm) {
         progress(Step::Warming { number, of: spec.warm.len() });
-        let outcome = machine
-            .call(event, CallOptions::default())
-            .map_err(|source| BuildError::Call { number, source })?;
+        let mut sink = |stream: LogStream, bytes: &[u8]| logs(stream, bytes);
+        let options = CallOptions { logs: Some(&mut sink), ..CallOptions::default() };
+        let outcome =
+            machine.call(event, options).map_err(|source| BuildError::Call { number, source })?;
         outcome.result.map_err(|source| BuildError::Warm { number, source })?;
     }
     progress(Step::Freezing);

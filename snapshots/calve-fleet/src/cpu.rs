@@ -19,10 +19,15 @@ use names::{IGNORED, REGISTERS};
 /// A CPUID leaf: function, index, [eax, ebx, ecx, edx].
 type Leaf = (u32, u32, [u32; 4]);
 
-/// What a frozen machine needs: the features that its first vCPU was shown.
-pub fn required_cpu(state: &MachineState) -> Cpu {
+/// What a machine needs that was frozen on `host`: the features that its first vCPU was shown.
+///
+/// Those that the host cannot give are left out: the state comes from a worker, which may claim
+/// anything, and from KVM, whose variant without hardware support (PVM) shows a vCPU more than it
+/// says it supports.
+pub fn required_cpu(state: &MachineState, host: &Host) -> Cpu {
     let leaves: Vec<Leaf> = state.cpuid().collect();
-    Cpu { vendor: vendor(&leaves), features: features(&leaves) }
+    let features = features(&leaves).intersection(&host.features).cloned().collect();
+    Cpu { vendor: host.vendor.clone(), features }
 }
 
 /// What this host can give a guest.

@@ -107,6 +107,9 @@ pub enum FreezeError {
     /// A `before_snapshot` hook failed, or the agent could not prepare.
     #[error("the guest cannot be frozen")]
     Guest(#[source] FunctionError),
+    /// The host's processor cannot be asked for its features.
+    #[error(transparent)]
+    Host(#[from] crate::HostError),
     /// What the worker gave back is no machine of this shape.
     #[error("the worker gave back a damaged machine")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use calve_proto::Session;
 use calve_proto::limits::{CONTROL_PORT, GUEST_CID};
+use calve_proto::{LogSink, Session};
 use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
 
@@ -187,7 +187,21 @@ impl Fleet {
     ///
     /// When the machine ends, its agent does not come up in time, or the function does not start.
     pub fn boot(&self, spec: BootSpec, function: &Function) -> Result<LiveMachine, BootError> {
-        LiveMachine::boot(self, spec, function)
+        self.boot_with(spec, function, &mut |_, _| {})
+    }
+
+    /// Boots a machine and hands on what the function prints while it starts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fleet::boot`].
+    pub fn boot_with(
+        &self,
+        spec: BootSpec,
+        function: &Function,
+        logs: &mut LogSink<'_>,
+    ) -> Result<LiveMachine, BootError> {
+        LiveMachine::boot(self, spec, function, logs)
     }
 
     /// A worker that is a shell or about to be one, and whether it was there already.

@@ -88,7 +88,7 @@ impl Machine {
         written?;
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         stats.insert("freeze_us".into(), micros);
-        let (cpu, vcpus) = (cpu::required_cpu(&machine), shape.vcpus());
+        let (cpu, vcpus) = (cpu::required_cpu(&machine, &cpu::host_cpu()?), shape.vcpus());
         let function = recipe_function(function);
         Ok(draft.commit(Recipe { cpu, vcpus, cmdline, function, stats })?)
     }

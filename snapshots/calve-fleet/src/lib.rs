@@ -67,7 +67,7 @@ mod machine;
 mod worker;
 
 pub use boot::{BootSpec, ConsoleTo, Function, Ports};
-pub use build::{BuildError, BuildSpec, Step, build_snapshot};
+pub use build::{BuildError, BuildSpec, Step, build_snapshot, build_snapshot_with};
 pub use call::{CallError, CallOptions, Outcome, Timings};
 pub use cancel::Canceller;
 pub use clone::Clone;
@@ -81,6 +81,6 @@ pub use live::LiveMachine;
 pub use machine::Machine;
 pub use worker::Death;
 
-pub use calve_proto::{ErrorKind, FunctionError, LogStream};
+pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

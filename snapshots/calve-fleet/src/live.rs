@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use calve_proto::limits::CONTROL_PORT;
-use calve_proto::{Opening, Session, SessionError};
+use calve_proto::{LogSink, Opening, Session, SessionError};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function};
@@ -38,6 +38,7 @@ impl LiveMachine {
         fleet: &Fleet,
         spec: BootSpec,
         function: &Function,
+        logs: &mut LogSink<'_>,
     ) -> Result<Self, BootError> {
         let decision = Decision::now();
         let started = Instant::now();
@@ -70,12 +71,12 @@ impl LiveMachine {
             boot,
             init: Duration::ZERO,
         };
-        live.init = live.configure()?;
+        live.init = live.configure(logs)?;
         Ok(live)
     }
 
     /// Starts the function's runtime; returns how long that took by the guest's clock.
-    fn configure(&mut self) -> Result<Duration, BootError> {
+    fn configure(&mut self, logs: &mut LogSink<'_>) -> Result<Duration, BootError> {
         let within = self.function.init_timeout.saturating_add(INIT_GRACE);
         let conversation = &mut self.callee.conversation;
         conversation.stream().want("start its function", within);
@@ -83,7 +84,7 @@ impl LiveMachine {
         let configure = Some(self.function.configure(self.shape.memory_mib()));
         let ready = conversation
             .open(Opening { configure, ..Opening::default() })
-            .and_then(|()| conversation.wait_ready(&mut |_, _| {}));
+            .and_then(|()| conversation.wait_ready(logs));
         match ready {
             Ok(Ok(init)) => Ok(init),
             Ok(Err(error)) => Err(BootError::Init(error)),

@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use calve_fleet::{CallError, CallOptions, Death, End, WorkerError};
 use common::{
-    ALPHABET, HELLO, PATIENT_HELLO, SILENCE, eventually, fleet, freeze, lives, shape, start, store,
+    ALPHABET, BYE_WHEN_CLONED, HELLO, SILENCE, eventually, fleet, freeze, kill_9, lives, shape,
+    start, store,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-fn kill_9(pid: u32) {
-    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
-}
+use nix::sys::signal::Signal;
 
 #[test]
 #[ignore = "needs /dev/kvm"]
@@ -92,18 +88,6 @@ fn a_clone_takes_a_prepared_shell() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn a_shell_that_died_is_not_used() {
-    let (fleet, store) = (fleet(), store());
-    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
-    fleet.prepare(frozen.shape(), 1).unwrap();
-    let shell = common::child_pids();
-    assert_eq!(shell.len(), 1);
-    kill_9(shell[0]);
-    fleet.thaw(&frozen).unwrap().wait_running().unwrap();
-}
-
-#[test]
-#[ignore = "needs /dev/kvm"]
 fn threads_thaw_side_by_side() {
     let (fleet, store) = (fleet(), store());
     let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
@@ -175,7 +159,7 @@ fn a_guest_that_does_not_answer_is_killed_in_time() {
 #[ignore = "needs /dev/kvm"]
 fn a_guest_that_ends_ends_a_call() {
     let (fleet, store) = (fleet(), store());
-    let frozen = freeze(&fleet, &store, start(&fleet, PATIENT_HELLO), PATIENT_HELLO);
+    let frozen = freeze(&fleet, &store, start(&fleet, BYE_WHEN_CLONED), BYE_WHEN_CLONED);
     let mut clone = fleet.thaw(&frozen).unwrap();
     let error = clone.call(b"{}", CallOptions::default()).unwrap_err();
     let CallError::Worker(WorkerError::Ended { end, console }) = error else { panic!("{error}") };

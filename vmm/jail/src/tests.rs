@@ -135,7 +135,7 @@ fn no_call_of_the_table_opens_creates_or_reaches_out() {
         libc::SYS_kill,
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
-        libc::SYS_prctl,
+        libc::SYS_seccomp,
         libc::SYS_bpf,
         libc::SYS_io_uring_setup,
         libc::SYS_userfaultfd,

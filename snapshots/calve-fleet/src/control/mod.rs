@@ -25,6 +25,7 @@
 
 mod files;
 mod message;
+mod packet;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -2,18 +2,18 @@
 //!
 //! SOCK_SEQPACKET keeps the boundaries of messages and says when the other side is gone (unix(7)).
 //! Sending never blocks: a peer that does not read is an error, not a wait.
-#![allow(unsafe_code)]
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::packet::{self, Packet};
 
 use super::{ControlError, MAX_FDS, MAX_MESSAGE};
 
@@ -118,11 +118,17 @@ impl Socket {
         flags: MsgFlags,
     ) -> Result<Option<Received<M>>, ControlError> {
         let mut buffer = [0_u8; MAX_MESSAGE];
-        let Some(Packet { length, cut, fds }) = receive_packet(self.0.as_fd(), &mut buffer, flags)?
-        else {
-            return Ok(None);
+        let packet = loop {
+            match packet::receive(self.0.as_fd(), &mut buffer, flags) {
+                Ok(packet) => break packet,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::ECONNRESET) => return Err(ControlError::Closed),
+                Err(e) => return Err(ControlError::Io(e.into())),
+            }
         };
-        if cut {
+        let Packet { length, cut, fds } = packet;
+        if cut || fds.len() > MAX_FDS {
             return Err(ControlError::TooLong);
         }
         // An empty packet and the end of the stream look alike; no message is empty.
@@ -136,48 +142,6 @@ impl Socket {
             Err(ControlError::Leftover)
         }
     }
-}
-
-struct Packet {
-    length: usize,
-    cut: bool,
-    fds: Vec<OwnedFd>,
-}
-
-fn receive_packet(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    flags: MsgFlags,
-) -> Result<Option<Packet>, ControlError> {
-    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-    loop {
-        let mut slices = [IoSliceMut::new(buffer)];
-        match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-            Ok(got) => {
-                let cut = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-                let mut fds = Vec::new();
-                // With room for exactly MAX_FDS descriptors the list of headers cannot be cut
-                // inside a header: the kernel closes what does not fit and says MSG_CTRUNC.
-                for header in got.cmsgs().map_err(|e| ControlError::Io(e.into()))? {
-                    if let ControlMessageOwned::ScmRights(raw) = header {
-                        fds.extend(raw.into_iter().map(own));
-                    }
-                }
-                return Ok(Some(Packet { length: got.bytes, cut, fds }));
-            }
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Ok(None),
-            Err(Errno::ECONNRESET) => return Err(ControlError::Closed),
-            Err(e) => return Err(ControlError::Io(e.into())),
-        }
-    }
-}
-
-fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: recvmsg has just installed this descriptor for us, each number is handed out once,
-    // and nobody else knows of it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 impl AsFd for Socket {

@@ -85,15 +85,15 @@ fn too_many_descriptors_are_refused_and_none_leaks() {
     a.send(&Report::Running, &fds).unwrap();
     assert_eq!(b.receive::<Report>().unwrap().fds.len(), MAX_FDS);
 
-    let raw = vec![null.as_raw_fd(); MAX_FDS + 3];
+    let raw = vec![null.as_raw_fd(); 253];
     let rights = [nix::sys::socket::ControlMessage::ScmRights(&raw)];
     let bytes = postcard::to_stdvec(&Report::Running).unwrap();
     let before = open_files();
     let fd = a.as_fd().as_raw_fd();
     sendmsg::<()>(fd, &[IoSlice::new(&bytes)], &rights, MsgFlags::empty(), None).unwrap();
     assert!(b.receive::<Report>().is_err());
-    // Other tests of this process open files, too: allow for them, but not for a leak of 24.
-    assert!(open_files() < before + MAX_FDS);
+    // Other tests of this process open files, too: allow for them, but not for a leak of 253.
+    assert!(open_files() < before + 200);
 }
 
 fn open_files() -> usize {

@@ -33,6 +33,14 @@ pub(crate) use watch::{Wake, Wanted};
 /// are slow, loaded ones slower; only a broken worker takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a machine does, as far as its worker has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    Starting,
+    Running,
+    Paused,
+}
+
 /// A worker process. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -44,7 +52,7 @@ pub(crate) struct Worker {
     ports: Ports,
     up: bool,
     shell_seen: bool,
-    running: bool,
+    activity: Activity,
     ended: Option<End>,
     reaped: Option<Death>,
     cancel: Canceller,
@@ -75,7 +83,7 @@ impl Worker {
             ports: Ports::default(),
             up: false,
             shell_seen: false,
-            running: false,
+            activity: Activity::Starting,
             ended: None,
             reaped: None,
             cancel: cancel.clone(),
@@ -151,28 +159,32 @@ impl Worker {
 
     /// Waits until the machine has its content and was let run.
     pub(crate) fn wait_running(&mut self) -> Result<(), WorkerError> {
-        let wanted = Wanted::of_worker("run");
-        while !self.running {
-            self.wait(&wanted, None)?;
-        }
-        Ok(())
+        self.wait_for(Activity::Running, "run")
     }
 
-    /// Pauses the machine.
+    /// Pauses the machine. No effect on a paused one.
     pub(crate) fn pause(&mut self) -> Result<(), WorkerError> {
-        self.wait_running()?;
-        self.send(&Command::Pause, &[])?;
-        let wanted = Wanted::of_worker("pause");
-        while self.running {
+        if self.activity != Activity::Paused {
+            self.wait_running()?;
+            self.send(&Command::Pause, &[])?;
+        }
+        self.wait_for(Activity::Paused, "pause")
+    }
+
+    /// Lets a paused machine run. No effect on a running one.
+    pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
+        if self.activity == Activity::Paused {
+            self.send(&Command::Resume, &[])?;
+        }
+        self.wait_running()
+    }
+
+    fn wait_for(&mut self, activity: Activity, what: &'static str) -> Result<(), WorkerError> {
+        let wanted = Wanted::of_worker(what);
+        while self.activity != activity {
             self.wait(&wanted, None)?;
         }
         Ok(())
-    }
-
-    /// Lets a paused machine run.
-    pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
-        self.send(&Command::Resume, &[])?;
-        self.wait_running()
     }
 
     /// State and memory of a paused machine that was booted, as files.

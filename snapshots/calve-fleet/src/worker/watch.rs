@@ -7,7 +7,7 @@ use calve_proto::limits::UP_PORT;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{PATIENCE, Worker};
+use super::{Activity, PATIENCE, Worker};
 use crate::control::{ControlError, Received, Report, VERSION};
 use crate::error::WorkerError;
 
@@ -140,8 +140,8 @@ impl Worker {
             Report::Shell { version } if !self.shell_seen => {
                 return Err(ControlError::Version { found: version }.into());
             }
-            Report::Running => self.running = true,
-            Report::Paused => self.running = false,
+            Report::Running => self.activity = Activity::Running,
+            Report::Paused => self.activity = Activity::Paused,
             Report::Port { port: UP_PORT } => self.up = true,
             Report::Port { port } => {
                 fds.into_iter().for_each(|stream| self.ports.deliver(port, stream));

@@ -105,11 +105,12 @@ pub const ALPHABET: &[u8] = &[
     0xe4, // jmp say
 ];
 
-/// Counts for about half a second, or a little less on a fast host, says `bye` and turns the
-/// machine off: time to be frozen before that.
-pub const PATIENT_HELLO: &[u8] = &[
-    0xb9, 0x00, 0x00, 0x10, 0x00, // mov ecx, 0x100000
-    0xe2, 0xfe, // loop $
+/// Waits until it has been cloned, which changes the generation identifier at 0xdf000, says `bye`
+/// and turns the machine off.
+pub const BYE_WHEN_CLONED: &[u8] = &[
+    0xa1, 0x00, 0xf0, 0x0d, 0x00, // mov eax, [0xdf000]
+    0x3b, 0x05, 0x00, 0xf0, 0x0d, 0x00, // wait: cmp eax, [0xdf000]
+    0x74, 0xf8, // je wait
     0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
     0xb0, b'b', 0xee, 0xb0, b'y', 0xee, 0xb0, b'e', 0xee, // out dx, al …
     0x66, 0xba, 0x00, 0x06, // mov dx, 0x600 (sleep control)
@@ -173,6 +174,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
         std::thread::yield_now();
     }
+}
+
+pub fn kill_9(pid: u32) {
+    use nix::sys::signal::{Signal, kill};
+    kill(nix::unistd::Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
 }
 
 pub fn lives(pid: u32) -> bool {

@@ -10,10 +10,11 @@ use libc::{
     SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_fdatasync, SYS_fstat,
     SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_getsockopt, SYS_gettid,
     SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap,
-    SYS_munmap, SYS_poll, SYS_ppoll, SYS_pread64, SYS_preadv, SYS_pwrite64, SYS_pwritev, SYS_read,
-    SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto,
-    SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_statx, SYS_tgkill, SYS_write, SYS_writev,
+    SYS_munmap, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_pwrite64, SYS_pwritev,
+    SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rseq,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmsg,
+    SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_statx,
+    SYS_tgkill, SYS_write, SYS_writev,
 };
 
 /// A check on one argument, by its number from 0. All are 32-bit.
@@ -77,6 +78,8 @@ const FREE: &[(&str, &[i64])] = &[
     ),
     ("know oneself, to kick one's own threads", &[SYS_gettid, SYS_getpid]),
     ("go on after a stop signal", &[SYS_restart_syscall]),
+    // Made before the seal, a thread may get its first turn on a processor after it.
+    ("finish the start of a thread", &[SYS_rseq, SYS_set_robust_list]),
     ("end", &[SYS_exit, SYS_exit_group]),
 ];
 
@@ -98,6 +101,8 @@ pub fn allowed(pid: u32) -> Vec<Entry> {
         entry(SYS_statx, &[Has(2, bits(libc::AT_EMPTY_PATH))]),
         // Kick a vCPU out of the guest; abort after a panic. Nobody but oneself.
         entry(SYS_tgkill, &[Is(0, u64::from(pid))]),
+        // The name that a starting thread gives itself.
+        entry(SYS_prctl, &[Is(0, bits(libc::PR_SET_NAME))]),
         // Descriptors are duplicated, checked and sealed, but the flags of an open file, which is
         // shared with other machines, are not changed.
         entry(SYS_fcntl, &[Is(1, bits(libc::F_DUPFD_CLOEXEC))]),
