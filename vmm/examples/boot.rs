@@ -1,19 +1,25 @@
-//! Boots a kernel with its console on standard output:
-//! `cargo run -p calve-vmm --example boot -- vmlinux [cmdline]`
+//! Boots a kernel, and a root image if there is one, with the console on standard output:
+//! `cargo run -p calve-vmm --example boot -- vmlinux [root.erofs]`
 
 use std::fs::File;
 
-use calve_vmm::{Attachments, Boot, Hypervisor, Shape, Shell, VsockHost};
+use calve_vmm::{Access, Attachments, Boot, Disk, Hypervisor, Shape, Shell, VsockHost};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let kernel = File::open(args.next().ok_or("usage: boot KERNEL [CMDLINE]")?)?;
-    let cmdline = args.next().unwrap_or("console=ttyS0 reboot=t panic=-1".into());
+    let kernel = File::open(args.next().ok_or("usage: boot KERNEL [ROOT]")?)?;
+    let root = args.next().map(File::open).transpose()?;
+    let disks: Vec<_> = root
+        .into_iter()
+        .map(|file| Disk { file, access: Access::ReadOnly, id: "root".into() })
+        .collect();
 
     let hypervisor = Hypervisor::open()?;
-    let shell = Shell::new(&hypervisor, Shape::new(128, 1, 0)?)?;
+    let shape = Shape::new(128, 1, u8::try_from(disks.len())?)?;
+    let shell = Shell::new(&hypervisor, shape)?;
     let console = Some(Box::new(std::io::stdout()) as _);
-    let devices = Attachments { disks: vec![], vsock: VsockHost::unconnected(3), console };
+    let devices = Attachments { disks, vsock: VsockHost::unconnected(3), console };
+    let cmdline = "console=ttyS0 reboot=t panic=-1 root=/dev/vda ro".into();
     let boot = Boot { kernel, initrd: None, cmdline };
     let mut machine = shell.boot(&hypervisor, boot, devices)?;
     machine.resume()?;

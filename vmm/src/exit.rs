@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use thiserror::Error;
+
+use crate::vcpu::Kick;
 
 /// The end of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,12 @@ pub enum VcpuFault {
         /// KVM's name of the exit.
         exit: String,
     },
+    /// The vCPU's thread panicked: a bug of ours.
+    #[error("the thread of vCPU {vcpu} panicked")]
+    Panicked {
+        /// Number of the vCPU.
+        vcpu: u8,
+    },
     /// `KVM_RUN` itself failed.
     #[error("KVM_RUN failed on vCPU {vcpu}: {errno}")]
     Run {
@@ -63,13 +71,15 @@ pub enum VcpuFault {
 pub(crate) struct ExitSlot {
     first: Mutex<Option<Exit>>,
     event: EventFd,
+    /// Sends every vCPU out of the guest: where one has ended, the others must not go on.
+    vcpus: OnceLock<Vec<Arc<Kick>>>,
 }
 
 impl ExitSlot {
     pub(crate) fn new() -> io::Result<Self> {
         let event =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { first: Mutex::new(None), event })
+        Ok(Self { first: Mutex::new(None), event, vcpus: OnceLock::new() })
     }
 
     /// Reports an end; only the first counts.
@@ -77,9 +87,17 @@ impl ExitSlot {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         if first.is_none() {
             *first = Some(exit);
+            for vcpu in self.vcpus.get().into_iter().flatten() {
+                vcpu.kick();
+            }
             // Adding one to a fresh counter cannot overflow, the only way for this to fail.
             let _ = self.event.write(1);
         }
+    }
+
+    /// Names the vCPUs of the machine, once they are all there.
+    pub(crate) fn watch(&self, vcpus: Vec<Arc<Kick>>) {
+        let _ = self.vcpus.set(vcpus);
     }
 
     /// The end, if it has come.

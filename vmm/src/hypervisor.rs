@@ -1,6 +1,7 @@
 //! What this host's KVM offers, checked once.
 
 use std::io;
+use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VmFd};
@@ -8,6 +9,12 @@ use thiserror::Error;
 
 /// The stable KVM API version (Linux `Documentation/virt/kvm/api.rst`, §4.1).
 const API_VERSION: i32 = 12;
+
+/// Bytes of `struct kvm_xsave`.
+const XSAVE_BYTES: i32 = 4096;
+/// Synthetic MSRs of Hyper-V's interface, which our CPUID does not offer: touching one makes KVM
+/// allocate a Hyper-V context for the vCPU.
+const HYPER_V_MSRS: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_0fff;
 
 /// Extensions without which no machine can run, with the name that a kernel developer searches for.
 const REQUIRED: [(Cap, &str); 10] = [
@@ -35,6 +42,11 @@ pub enum HypervisorError {
     /// An extension is missing.
     #[error("this host's KVM lacks {0}: update the host's kernel")]
     Missing(&'static str),
+    /// This process has unlocked processor features whose state does not fit a snapshot.
+    #[error(
+        "guests of this process may use AMX ({0} bytes of state): do not request ARCH_REQ_XCOMP_GUEST_PERM"
+    )]
+    Xsave(i32),
     /// A KVM call failed.
     #[error("{0} failed")]
     Call(&'static str, #[source] io::Error),
@@ -45,7 +57,7 @@ pub enum HypervisorError {
 pub struct Hypervisor {
     kvm: Kvm,
     cpuid: CpuId,
-    msrs: Vec<u32>,
+    msrs: Arc<[u32]>,
 }
 
 impl Hypervisor {
@@ -69,7 +81,15 @@ impl Hypervisor {
         let msrs = kvm
             .get_msr_index_list()
             .map_err(|e| HypervisorError::Call("KVM_GET_MSR_INDEX_LIST", e.into()))?;
-        Ok(Self { cpuid, msrs: msrs.as_slice().to_vec(), kvm })
+        // KVM_GET_XSAVE2 answers with the size of a guest's state. More than the classic 4096 bytes
+        // means that this process has asked for dynamically sized features (AMX) for its guests,
+        // which the saved form of a vCPU has no room for.
+        let xsave = kvm.check_extension_int(Cap::Xsave2);
+        if xsave > XSAVE_BYTES {
+            return Err(HypervisorError::Xsave(xsave));
+        }
+        let msrs = msrs.as_slice().iter().copied().filter(|msr| !HYPER_V_MSRS.contains(msr));
+        Ok(Self { cpuid, msrs: msrs.collect(), kvm })
     }
 
     /// CPUID leaves that this host can give a guest.
@@ -78,8 +98,8 @@ impl Hypervisor {
     }
 
     /// Model-specific registers that make up a vCPU's state on this host.
-    pub(crate) fn msrs(&self) -> &[u32] {
-        &self.msrs
+    pub(crate) fn msrs(&self) -> Arc<[u32]> {
+        self.msrs.clone()
     }
 
     /// Whether the TSC-deadline mode of the local APIC can be offered.

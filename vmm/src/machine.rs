@@ -19,13 +19,13 @@ use crate::boot::BootError;
 use crate::exit::Exit;
 use crate::memory::{GuestMemory, MemoryError, Region, regions};
 use crate::platform::{PlatformError, PlatformState};
-use crate::serial::InputTooLong;
+use crate::serial::SerialError;
 use crate::shape::Shape;
 use crate::shell::Parts;
 use crate::state::MachineState;
 use crate::vcpu::VcpuError;
 use crate::vcpu::state::{VcpuState, VcpuStateError};
-use crate::virtio::{self, DeviceState};
+use crate::virtio;
 
 /// What can go wrong with a machine.
 #[derive(Debug, Error)]
@@ -47,7 +47,7 @@ pub enum MachineError {
     Platform(#[from] PlatformError),
     /// The serial port.
     #[error(transparent)]
-    Serial(#[from] InputTooLong),
+    Serial(#[from] SerialError),
     /// A device.
     #[error("a device refused")]
     Device(#[from] virtio::Error),
@@ -73,31 +73,34 @@ pub enum MachineError {
     /// Saving needs a paused machine.
     #[error("the machine is running: pause it first")]
     Running,
+    /// A machine that has ended can neither go on nor be frozen.
+    #[error("the machine has ended ({0:?}): boot or thaw another")]
+    Ended(Exit),
 }
 
 /// A machine with content. Dropping it stops it and gives everything back.
 pub struct Machine {
     parts: Parts,
     running: bool,
-    /// What the devices gave back when they last stopped; `None` while they run or have never run.
-    devices: Option<Vec<DeviceState>>,
 }
 
 impl Machine {
-    /// A machine that has not run yet, whose devices may have been loaded from `devices`.
-    pub(crate) fn new(parts: Parts, devices: Option<Vec<DeviceState>>) -> Self {
-        Self { parts, running: false, devices }
+    /// A machine that has not run yet.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, running: false }
     }
 
     /// Lets the machine run. No effect on a running one.
     ///
     /// # Errors
     ///
-    /// When one of its threads is gone.
+    /// When the machine has ended, or one of its threads is gone.
     pub fn resume(&mut self) -> Result<(), MachineError> {
+        if let Some(exit) = self.exit() {
+            return Err(MachineError::Ended(exit));
+        }
         if !self.running {
             self.parts.devices.run()?;
-            self.devices = None;
             self.running = true;
             for vcpu in &self.parts.vcpus {
                 vcpu.run()?;
@@ -115,7 +118,7 @@ impl Machine {
     pub fn pause(&mut self) -> Result<(), MachineError> {
         if self.running {
             self.stop_vcpus()?;
-            self.devices = Some(self.parts.devices.pause()?);
+            self.parts.devices.pause()?;
             self.running = false;
         }
         Ok(())
@@ -123,10 +126,14 @@ impl Machine {
 
     fn stop_vcpus(&self) -> Result<(), MachineError> {
         for vcpu in &self.parts.vcpus {
-            vcpu.kick();
+            vcpu.kick().kick();
         }
         for vcpu in &self.parts.vcpus {
-            vcpu.with(|_| ())?;
+            // A stopped guest missed ticks through no fault of its own: this keeps its watchdog
+            // quiet. EINVAL is a guest that has no paravirtual clock.
+            vcpu.with(|fd| {
+                let _ = fd.kvmclock_ctrl();
+            })?;
         }
         Ok(())
     }
@@ -135,12 +142,14 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// When it runs, or KVM refuses to give up a piece of state.
-    pub fn save(&mut self) -> Result<MachineState, MachineError> {
+    /// When it runs or has ended, or KVM refuses to give up a piece of state.
+    pub fn save(&self) -> Result<MachineState, MachineError> {
         if self.running {
             return Err(MachineError::Running);
         }
-        let devices = self.stopped_devices()?;
+        if let Some(exit) = self.exit() {
+            return Err(MachineError::Ended(exit));
+        }
         let parts = &self.parts;
         let mut vcpus = Vec::with_capacity(parts.vcpus.len());
         for vcpu in &parts.vcpus {
@@ -152,20 +161,8 @@ impl Machine {
             platform: PlatformState::save(&parts.vm)?,
             serial: parts.serial.save(),
             vcpus,
-            devices,
+            devices: parts.devices.save()?,
         })
-    }
-
-    /// The state of devices that do not run. Those of a machine that was never resumed have given
-    /// none back yet: start and stop them, which no guest can notice.
-    fn stopped_devices(&mut self) -> Result<Vec<DeviceState>, MachineError> {
-        if let Some(devices) = &self.devices {
-            return Ok(devices.clone());
-        }
-        self.parts.devices.run()?;
-        let devices = self.parts.devices.pause()?;
-        self.devices = Some(devices.clone());
-        Ok(devices)
     }
 
     /// Where its memory lies, for whoever writes a snapshot of it.

@@ -5,7 +5,7 @@
 //! KVM follows the mapping through its MMU notifier.
 //!
 //! ```text
-//! Reserved ── fill() ──► a sealed-off memfd, shared: a booting machine, saved from the memfd
+//! Reserved ── fill() ──► a sealed memfd, shared: a booting machine, saved from the memfd
 //!     └────── map() ───► a snapshot's memory file, private: copy-on-write
 //! ```
 #![allow(unsafe_code)]
@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
@@ -148,9 +149,14 @@ impl Ram {
     pub(crate) fn fill(&mut self) -> Result<(), MemoryError> {
         let total = self.total();
         let create = |source| MemoryError::Create { mib: total >> 20, source };
-        let fd = memfd_create("calve-ram", MFdFlags::MFD_CLOEXEC).map_err(|e| create(e.into()))?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = memfd_create("calve-ram", flags).map_err(|e| create(e.into()))?;
         let file = File::from(fd);
         file.set_len(total).map_err(create)?;
+        // The file leaves the process when a snapshot is written: nobody may cut it short under
+        // a mapping, which would be a bus error here.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| create(e.into()))?;
         self.place(&file, libc::MAP_SHARED)?;
         self.memfd = Some(file);
         Ok(())

@@ -28,7 +28,7 @@ pub(crate) fn create(vm: &VmFd) -> Result<(), PlatformError> {
     let tss = usize::try_from(KVM_TSS).unwrap_or_default();
     vm.set_tss_address(tss).map_err(call("KVM_SET_TSS_ADDR"))?;
     vm.create_irq_chip().map_err(call("KVM_CREATE_IRQCHIP"))?;
-    // Speaker port answered in the kernel: Linux uses it to calibrate against the PIT.
+    // The speaker port is answered in the kernel too, for guests that calibrate against the PIT.
     let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
     vm.create_pit2(pit).map_err(call("KVM_CREATE_PIT2"))
 }

@@ -1,10 +1,11 @@
 //! The serial port: a 16550A for debugging, with its saved state.
 //!
 //! The register file is vm-superio's. A console is a debugging aid: output that its sink refuses
-//! is dropped, so a guest cannot stall on it or learn from it.
+//! is dropped. A sink is written to on the vCPU's thread, so one that may block (a pipe, a
+//! terminal) must be made non-blocking by whoever hands it over, or the guest waits for it.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use vm_superio::serial::NoEvents;
@@ -15,7 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub type Console = Box<dyn Write + Send>;
 
 /// The interrupt line of the port, an irqfd.
-struct Line(EventFd);
+struct Line(Arc<EventFd>);
 
 impl Trigger for Line {
     type E = io::Error;
@@ -28,12 +29,15 @@ impl Trigger for Line {
 /// The port, shared by the vCPU threads; held for one register access at a time.
 pub(crate) struct SerialPort {
     uart: Mutex<Serial<Line, NoEvents, Console>>,
+    irq: Arc<EventFd>,
 }
 
 impl SerialPort {
     /// A port after power-on, with its output thrown away until [`SerialPort::connect`].
     pub(crate) fn new(irq: EventFd) -> Self {
-        Self { uart: Mutex::new(Serial::new(Line(irq), Box::new(io::sink()))) }
+        let irq = Arc::new(irq);
+        let uart = Serial::new(Line(irq.clone()), Box::new(io::sink()) as Console);
+        Self { uart: Mutex::new(uart), irq }
     }
 
     fn uart(&self) -> MutexGuard<'_, Serial<Line, NoEvents, Console>> {
@@ -67,21 +71,20 @@ impl SerialPort {
         SerialState::from(self.uart().state())
     }
 
-    /// Takes on saved registers; the console stays.
-    pub(crate) fn load(&self, state: SerialState) -> Result<(), InputTooLong> {
-        let irq = self.uart().interrupt_evt().0.try_clone().map_err(|_| InputTooLong)?;
-        let console = std::mem::replace(self.uart().writer_mut(), Box::new(io::sink()));
-        let uart = Serial::from_state(&state.into(), Line(irq), NoEvents, console)
-            .map_err(|_| InputTooLong)?;
-        *self.uart() = uart;
+    /// Takes on saved registers; the console stays. An interrupt that was pending is raised again.
+    pub(crate) fn load(&self, state: SerialState) -> Result<(), SerialError> {
+        let mut uart = self.uart();
+        let console = std::mem::replace(uart.writer_mut(), Box::new(io::sink()));
+        *uart = Serial::from_state(&state.into(), Line(self.irq.clone()), NoEvents, console)
+            .map_err(|_| SerialError)?;
         Ok(())
     }
 }
 
-/// A saved port whose input does not fit the FIFO.
+/// A saved port that cannot be: its input does not fit the FIFO, or its interrupt cannot be raised.
 #[derive(Debug, thiserror::Error)]
-#[error("the saved serial port holds more input than its FIFO")]
-pub struct InputTooLong;
+#[error("the saved serial port is damaged")]
+pub struct SerialError;
 
 /// Registers of the port as a snapshot keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

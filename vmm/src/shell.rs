@@ -81,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) generation: EventFd,
     pub(crate) exits: Arc<ExitSlot>,
     pub(crate) shape: Shape,
-    pub(crate) msrs: Vec<u32>,
+    pub(crate) msrs: Arc<[u32]>,
     pub(crate) vm: VmFd,
     pub(crate) ram: Ram,
 }
@@ -93,9 +93,10 @@ impl Shell {
     ///
     /// Whatever KVM or the kernel refuses, with the call's name.
     pub fn new(hypervisor: &Hypervisor, shape: Shape) -> Result<Self, ShellError> {
+        // Before the VM, so that it is dropped after the VM on every way out of here.
+        let ram = Ram::reserve(&shape)?;
         let vm = hypervisor.create_vm()?;
         platform::create(&vm)?;
-        let ram = Ram::reserve(&shape)?;
         add_memslots(&vm, &ram)?;
         let serial = Arc::new(SerialPort::new(line(&vm, COM1_GSI)?));
         let generation = line(&vm, GED_GSI)?;
@@ -116,7 +117,8 @@ impl Shell {
                 Ok(Vcpu::spawn(index, fd, run_size, bus.clone(), exits.clone())?)
             })
             .collect::<Result<Vec<_>, ShellError>>()?;
-        let msrs = hypervisor.msrs().to_vec();
+        exits.watch(vcpus.iter().map(|vcpu| vcpu.kick().clone()).collect());
+        let msrs = hypervisor.msrs();
         let parts = Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram };
         Ok(Self { parts })
     }
@@ -144,11 +146,16 @@ impl Shell {
         attach(parts, attachments)?;
         let deadline = hypervisor.has_tsc_deadline();
         for (index, vcpu) in (0..).zip(&parts.vcpus) {
-            let leaves = cpuid::for_vcpu(hypervisor.cpuid(), index, parts.shape.vcpus(), deadline);
+            let leaves = cpuid::for_vcpu(
+                hypervisor.cpuid().as_slice(),
+                index,
+                parts.shape.vcpus(),
+                deadline,
+            );
             let entry = (index == 0).then(|| entry.clone());
             vcpu.with(move |fd| boot::apply(fd, &leaves, entry.as_ref()))??;
         }
-        Ok(Machine::new(self.parts, None))
+        Ok(Machine::new(self.parts))
     }
 
     /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
@@ -172,16 +179,17 @@ impl Shell {
         }
         parts.ram.map(memory)?;
         attach(parts, attachments)?;
-        for (vcpu, saved) in parts.vcpus.iter().zip(&state.vcpus) {
+        for (index, (vcpu, saved)) in (0..).zip(parts.vcpus.iter().zip(&state.vcpus)) {
             let saved = saved.clone();
-            vcpu.with(move |fd| saved.load(fd))??;
+            let allowed = parts.msrs.clone();
+            vcpu.with(move |fd| saved.load(fd, index, &allowed))??;
         }
         state.platform.load(&parts.vm)?;
         parts.serial.load(state.serial.clone())?;
         parts.devices.load(state.devices.clone())?;
         crate::generation::change(parts.ram.guest(), &parts.generation)
             .map_err(MachineError::Generation)?;
-        Ok(Machine::new(self.parts, Some(state.devices.clone())))
+        Ok(Machine::new(self.parts))
     }
 }
 

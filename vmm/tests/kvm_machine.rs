@@ -134,6 +134,17 @@ guest!(halt, 32, "2: hlt", "jmp 2b");
 
 #[test]
 #[ignore = "needs /dev/kvm"]
+fn an_ended_machine_can_neither_go_on_nor_be_frozen() {
+    let (mut machine, _) = boot(hello(), Mode::Protected, 2, 2);
+    machine.resume().unwrap();
+    machine.wait();
+    machine.pause().unwrap();
+    assert!(matches!(machine.resume(), Err(MachineError::Ended(Exit::Reset))));
+    assert!(matches!(machine.save(), Err(MachineError::Ended(Exit::Reset))));
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
 fn a_halted_machine_can_be_paused_saved_and_dropped() {
     let (mut machine, _) = boot(halt(), Mode::Protected, 2, 2);
     machine.resume().unwrap();
@@ -290,7 +301,7 @@ fn eight_processors_start() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn state_of_another_shape_is_refused() {
-    let (mut machine, _) = boot(halt(), Mode::Protected, 2, 1);
+    let (machine, _) = boot(halt(), Mode::Protected, 2, 1);
     let state = machine.save().unwrap();
     let memory = machine.memory_file().unwrap().try_clone().unwrap();
     let hypervisor = Hypervisor::open().unwrap();
@@ -303,7 +314,7 @@ fn state_of_another_shape_is_refused() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn damaged_state_is_refused_not_run() {
-    let (mut machine, _) = boot(halt(), Mode::Protected, 2, 1);
+    let (machine, _) = boot(halt(), Mode::Protected, 2, 1);
     let sections = machine.save().unwrap().to_sections().unwrap();
     for (index, section) in sections.iter().enumerate() {
         let mut cut = sections.clone();

@@ -10,8 +10,8 @@ use crate::bus::SLEEP_TYPE_S5;
 use crate::layout::{COM1, COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW, VMGENID};
 use crate::shape::Shape;
 
-/// Notification value "device check of the identifier": the only one that VMGENID defines
-/// (Microsoft, "Virtual Machine Generation ID", §"Notification").
+/// Notification value "the identifier has changed", the only one that VMGENID defines (Microsoft,
+/// "Virtual Machine Generation ID").
 const GENERATION_CHANGED: u8 = 0x80;
 
 /// AML of the whole DSDT behind its header.

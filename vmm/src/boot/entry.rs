@@ -1,13 +1,13 @@
 //! The register state in which a kernel is entered, and setting it.
 
-use kvm_bindings::{CpuId, Msrs, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment};
+use kvm_bindings::{kvm_cpuid_entry2, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use crate::layout::GDT;
 use crate::memory::GuestMemory;
-use crate::vcpu::state::VcpuStateError;
+use crate::vcpu::state::{VcpuStateError, read_msrs, set_cpuid, write_msrs};
 
 /// Control register bits (Intel SDM vol. 3, §2.5; AMD APM vol. 2, §3.1).
 pub(super) const CR0_PE: u64 = 1;
@@ -22,11 +22,18 @@ const RFLAGS_RESERVED: u64 = 1 << 1;
 /// `IA32_MTRR_DEF_TYPE`: enabled, write-back. Without it Linux maps all memory uncached.
 const MTRR_DEF_TYPE: u32 = 0x2ff;
 const MTRR_ENABLED_WRITE_BACK: u64 = (1 << 11) | 6;
-/// LVT LINT1 of the local APIC (Intel SDM vol. 3, §11.5.1), which delivers NMIs, as a BIOS leaves
-/// it. LINT0, the PIC's line, stays masked as after reset: a guest under hardware-reduced ACPI
-/// leaves the PIC unprogrammed, and its interrupts would arrive as exceptions.
+/// LINT0 of the local APIC (Intel SDM vol. 3, §11.5.1), the PIC's line. KVM leaves it open on the
+/// boot processor (`KVM_X86_QUIRK_LINT0_REENABLED`); it must be masked, because a guest under
+/// hardware-reduced ACPI leaves the PIC unprogrammed, whose interrupts then arrive as exceptions.
+const LINT0: usize = 0x350;
+const MASKED: u32 = 1 << 16;
+/// LINT1, which delivers NMIs, as a BIOS leaves it.
 const LINT1: usize = 0x360;
-const DELIVER_NMI: u8 = 4;
+const DELIVER_NMI: u32 = 4 << 8;
+/// `IA32_MISC_ENABLE` and its bit for fast string operations, set by a BIOS. Where Linux finds it
+/// clear on Intel, it gives up `rep movsb` for clearing and copying pages.
+const MISC_ENABLE: u32 = 0x1a0;
+const FAST_STRINGS: u64 = 1;
 
 /// How the boot processor starts.
 #[derive(Clone, Debug, Default)]
@@ -52,19 +59,16 @@ impl EntryState {
 /// Gives a vCPU its CPUID and, if it is the first, its entry state; the others wait for SIPI.
 pub(crate) fn apply(
     fd: &VcpuFd,
-    cpuid: &CpuId,
+    cpuid: &[kvm_cpuid_entry2],
     entry: Option<&EntryState>,
 ) -> Result<(), VcpuStateError> {
     let call = |name| move |e| VcpuStateError::Call(name, e);
-    fd.set_cpuid2(cpuid).map_err(call("KVM_SET_CPUID2"))?;
-    let mtrr =
-        kvm_msr_entry { index: MTRR_DEF_TYPE, data: MTRR_ENABLED_WRITE_BACK, ..Default::default() };
-    let mtrr = Msrs::from_entries(&[mtrr]).map_err(|_| VcpuStateError::TooMany(1, "MSRs"))?;
-    if fd.set_msrs(&mtrr).map_err(call("KVM_SET_MSRS"))? != 1 {
-        return Err(VcpuStateError::Msr(MTRR_DEF_TYPE));
-    }
+    set_cpuid(fd, cpuid)?;
+    let misc_enable = read_msr(fd, MISC_ENABLE)? | FAST_STRINGS;
+    write_msrs(fd, &[msr(MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK), msr(MISC_ENABLE, misc_enable)])?;
     let mut lapic = fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?;
-    deliver_nmi(&mut lapic);
+    set_lvt(&mut lapic, LINT0, MASKED);
+    set_lvt(&mut lapic, LINT1, DELIVER_NMI);
     fd.set_lapic(&lapic).map_err(call("KVM_SET_LAPIC"))?;
     let Some(entry) = entry else { return Ok(()) };
     let mut sregs = fd.get_sregs().map_err(call("KVM_GET_SREGS"))?;
@@ -83,9 +87,17 @@ pub(crate) fn apply(
     fd.set_regs(&entry.regs).map_err(call("KVM_SET_REGS"))
 }
 
-/// Unmasked, delivery mode NMI in bits 8–10.
-fn deliver_nmi(lapic: &mut kvm_lapic_state) {
-    for (byte, value) in lapic.regs.iter_mut().skip(LINT1).zip([0, DELIVER_NMI, 0, 0]) {
+fn msr(index: u32, data: u64) -> kvm_msr_entry {
+    kvm_msr_entry { index, data, ..Default::default() }
+}
+
+fn read_msr(fd: &VcpuFd, index: u32) -> Result<u64, VcpuStateError> {
+    Ok(read_msrs(fd, &[index])?.first().map_or(0, |entry| entry.data))
+}
+
+/// Writes one 32-bit register of the local vector table.
+fn set_lvt(lapic: &mut kvm_lapic_state, register: usize, value: u32) {
+    for (byte, value) in lapic.regs.iter_mut().skip(register).zip(value.to_le_bytes()) {
         *byte = value.cast_signed();
     }
 }

@@ -7,7 +7,7 @@ use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::{BzImage, Elf, KernelLoader};
 use thiserror::Error;
-use vm_memory::GuestAddress;
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::layout::HIGH_RAM_START;
 use crate::memory::GuestMemory;
@@ -21,6 +21,9 @@ const SETUP_HEADER: usize = 0x202;
 /// The 64-bit entry of a loaded bzImage, behind its 32-bit one (boot.rst, "64-bit boot protocol").
 const BZIMAGE_ENTRY64: u64 = 0x200;
 
+/// Bit of `xloadflags`: the kernel has the 64-bit entry.
+const XLF_KERNEL_64: u16 = 1;
+
 /// Why an image is no kernel for us.
 #[derive(Debug, Error)]
 pub enum KernelError {
@@ -32,6 +35,12 @@ pub enum KernelError {
         "neither an ELF file (vmlinux) nor a bzImage: give an uncompressed x86-64 kernel image"
     )]
     NotAKernel,
+    /// A bzImage without the 64-bit entry.
+    #[error("the bzImage has no 64-bit entry: give an x86-64 kernel")]
+    Not64Bit,
+    /// It fits, but what it unpacks to does not.
+    #[error("the kernel unpacks itself up to address {0:#x}: give the machine more memory")]
+    TooLarge(u64),
     /// It looks like a kernel but is broken, or does not fit.
     #[error("the image is damaged or does not fit into guest memory")]
     Load(#[source] linux_loader::loader::Error),
@@ -81,8 +90,24 @@ fn load_bzimage(memory: &GuestMemory, kernel: &mut File) -> Result<Image, Kernel
     let loaded = BzImage::load(memory, None, kernel, Some(GuestAddress(HIGH_RAM_START)))
         .map_err(KernelError::Load)?;
     let header = loaded.setup_header.unwrap_or_default();
-    let rip = loaded.kernel_load.0.checked_add(BZIMAGE_ENTRY64).ok_or(KernelError::NotAKernel)?;
-    // It unpacks itself in place and needs `init_size` bytes from its load address on.
-    let end = loaded.kernel_load.0.saturating_add(u64::from(header.init_size));
+    if header.xloadflags & XLF_KERNEL_64 == 0 {
+        return Err(KernelError::Not64Bit);
+    }
+    let load = loaded.kernel_load.0;
+    let rip = load.checked_add(BZIMAGE_ENTRY64).ok_or(KernelError::NotAKernel)?;
+    let end = runtime_start(&header, load).saturating_add(u64::from(header.init_size));
+    if !memory.address_in_range(GuestAddress(end.saturating_sub(1))) {
+        return Err(KernelError::TooLarge(end));
+    }
     Ok(Image { entry: Entry::Linux64 { rip, header }, end: end.max(loaded.kernel_end) })
+}
+
+/// Where the kernel unpacks itself to, needing `init_size` bytes (boot.rst, "init_size").
+fn runtime_start(header: &setup_header, load: u64) -> u64 {
+    let alignment = u64::from(header.kernel_alignment);
+    if header.relocatable_kernel == 0 || !alignment.is_power_of_two() {
+        return header.pref_address;
+    }
+    let start = load.max(header.pref_address);
+    start.checked_next_multiple_of(alignment).unwrap_or(u64::MAX)
 }

@@ -35,7 +35,6 @@ pub(super) fn prepare(
     params.hdr.header = HEADER_MAGIC;
     params.hdr.type_of_loader = LOADER_UNDEFINED;
     params.hdr.cmd_line_ptr = u32::try_from(CMDLINE).unwrap_or(0);
-    params.hdr.cmdline_size = facts.cmdline_len;
     params.acpi_rsdp_addr = facts.rsdp;
     if let Some(initrd) = facts.initrd {
         // Below the hole, so both fit in 32 bits.

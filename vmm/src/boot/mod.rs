@@ -71,7 +71,6 @@ struct Extent {
 
 /// Facts that both protocols pass on.
 struct Facts {
-    cmdline_len: u32,
     initrd: Option<Extent>,
     rsdp: u64,
 }
@@ -84,8 +83,8 @@ pub(crate) fn load(
 ) -> Result<EntryState, BootError> {
     let Boot { mut kernel, initrd, cmdline } = boot;
     let image = image::load(memory, &mut kernel)?;
+    write_cmdline(memory, &cmdline)?;
     let facts = Facts {
-        cmdline_len: write_cmdline(memory, &cmdline)?,
         initrd: initrd.map(|file| load_initrd(memory, shape, file, image.end)).transpose()?,
         rsdp: acpi::write(memory, shape)?,
     };
@@ -97,14 +96,14 @@ pub(crate) fn load(
     }
 }
 
-fn write_cmdline(memory: &GuestMemory, cmdline: &str) -> Result<u32, BootError> {
+fn write_cmdline(memory: &GuestMemory, cmdline: &str) -> Result<(), BootError> {
     let len = cmdline.len();
     if len >= CMDLINE_MAX || cmdline.bytes().any(|b| b == 0) {
         return Err(BootError::Cmdline);
     }
     memory.write_slice(cmdline.as_bytes(), GuestAddress(CMDLINE))?;
     memory.write_obj(0_u8, GuestAddress(CMDLINE + len as u64))?;
-    u32::try_from(len).map_err(|_| BootError::Cmdline)
+    Ok(())
 }
 
 /// Puts the initrd as high below the hole as it goes, page-aligned, clear of the kernel.

@@ -114,7 +114,7 @@ fn an_initrd_over_the_kernel_is_refused() {
 #[test]
 fn a_command_line_must_fit_and_be_a_c_string() {
     let (memory, _) = memory(2);
-    assert_eq!(write_cmdline(&memory, &"x".repeat(CMDLINE_MAX - 1)).unwrap(), 2047);
+    write_cmdline(&memory, &"x".repeat(CMDLINE_MAX - 1)).unwrap();
     assert!(matches!(write_cmdline(&memory, &"x".repeat(CMDLINE_MAX)), Err(BootError::Cmdline)));
     assert!(matches!(write_cmdline(&memory, "a\0b"), Err(BootError::Cmdline)));
 }

@@ -11,19 +11,22 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use nix::unistd::{getpid, gettid};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
-/// The second mapping of one vCPU's `kvm_run`.
+/// The second mapping of one vCPU's `kvm_run`, and the thread that runs it.
 #[derive(Debug)]
 pub(crate) struct Kick {
     page: NonNull<libc::c_void>,
     size: NonZeroUsize,
+    /// Kernel id of the vCPU's thread; 0 until it has started.
+    thread: AtomicI32,
 }
 
 // SAFETY: the only access through the mapping is one atomic byte.
@@ -43,7 +46,7 @@ impl Kick {
         // SAFETY: a new mapping at an address of the kernel's choice aliases no Rust object; the
         // kernel and the vCPU's thread write to the page, so nothing but atomics may touch it.
         let page = unsafe { mmap(None, size, prot, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { page, size })
+        Ok(Self { page, size, thread: AtomicI32::new(0) })
     }
 
     fn immediate_exit(&self) -> &AtomicU8 {
@@ -55,9 +58,23 @@ impl Kick {
         unsafe { AtomicU8::from_ptr(byte.as_ptr()) }
     }
 
-    /// Every `KVM_RUN` from now on returns at once.
-    pub(crate) fn set(&self) {
+    /// Makes the calling thread the one to interrupt.
+    pub(crate) fn adopt(&self) {
+        // Threads inherit their creator's signal mask, which an embedder may have filled.
+        let _ = unblock_signal(kick_signal());
+        self.thread.store(gettid().as_raw(), Ordering::SeqCst);
+    }
+
+    /// Ends the `KVM_RUN` that is under way and every one from now on, until [`Kick::clear`].
+    pub(crate) fn kick(&self) {
         self.immediate_exit().store(1, Ordering::SeqCst);
+        let thread = self.thread.load(Ordering::SeqCst);
+        if thread != 0 {
+            // SAFETY: takes three integers. A thread that has ended is ESRCH, and one that has
+            // inherited its number in this process is only interrupted by a handler that does
+            // nothing.
+            unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw(), thread, kick_signal()) };
+        }
     }
 
     /// Lets the vCPU run again; only while its thread is parked.
@@ -78,8 +95,9 @@ impl Drop for Kick {
     }
 }
 
-/// The signal that interrupts `KVM_RUN`: the first real-time one, which nothing else uses.
-pub(crate) fn kick_signal() -> libc::c_int {
+/// The signal that interrupts `KVM_RUN`: the first real-time one, which a process that embeds
+/// machines must leave to them.
+fn kick_signal() -> libc::c_int {
     SIGRTMIN()
 }
 

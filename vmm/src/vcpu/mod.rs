@@ -26,11 +26,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use vmm_sys_util::signal::Killable;
 
 use crate::bus::{Bus, Effect};
 use crate::exit::{Exit, ExitSlot, VcpuFault};
-use kick::Kick;
+pub(crate) use kick::Kick;
 
 /// Why a vCPU's thread cannot be had or reached.
 #[derive(Debug, Error)]
@@ -63,7 +62,7 @@ pub(crate) struct Vcpu {
 }
 
 impl Vcpu {
-    /// Starts the thread of a vCPU, parked.
+    /// Starts the thread of a vCPU, parked; returns when it has.
     pub(crate) fn spawn(
         index: u8,
         fd: VcpuFd,
@@ -80,7 +79,11 @@ impl Vcpu {
             .name(format!("vcpu{index}"))
             .spawn(move || runner.serve(&inbox))
             .map_err(|e| VcpuError::Spawn(index, e))?;
-        Ok(Self { index, kick, commands: Some(commands), entered, thread: Some(thread) })
+        let vcpu = Self { index, kick, commands: Some(commands), entered, thread: Some(thread) };
+        // A seccomp filter that a caller installs next must not meet a thread that is still
+        // making the system calls of its start.
+        vcpu.with(|_| ())?;
+        Ok(vcpu)
     }
 
     fn send(&self, command: Command) -> Result<(), VcpuError> {
@@ -108,13 +111,9 @@ impl Vcpu {
         self.send(Command::Run)
     }
 
-    /// Sends the vCPU out of the guest, without waiting for it.
-    pub(crate) fn kick(&self) {
-        self.kick.set();
-        if let Some(thread) = &self.thread {
-            // An ended thread needs no kick.
-            let _ = thread.kill(kick::kick_signal());
-        }
+    /// What sends the vCPU out of the guest, without waiting for it.
+    pub(crate) fn kick(&self) -> &Arc<Kick> {
+        &self.kick
     }
 
     /// When the vCPU last went from parked into the guest: nanoseconds of CLOCK_MONOTONIC, 0
@@ -127,7 +126,7 @@ impl Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         self.commands = None;
-        self.kick();
+        self.kick.kick();
         if let Some(thread) = self.thread.take() {
             // A panic in the thread has already been printed.
             let _ = thread.join();
@@ -147,6 +146,8 @@ struct Runner {
 
 impl Runner {
     fn serve(mut self, inbox: &Receiver<Command>) {
+        self.kick.adopt();
+        let _guard = PanicGuard { vcpu: self.index, exits: self.exits.clone() };
         while let Ok(command) = inbox.recv() {
             match command {
                 Command::With(job) => job(&mut self.fd),
@@ -192,6 +193,20 @@ impl Runner {
                 let rip = self.fd.get_regs().map_or(0, |r| r.rip);
                 VcpuFault::Emulation { vcpu, rip }
             }
+        }
+    }
+}
+
+/// Reports the end of a machine whose vCPU thread panics, so that nobody waits for it forever.
+struct PanicGuard {
+    vcpu: u8,
+    exits: Arc<ExitSlot>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.exits.report(Exit::Failed(VcpuFault::Panicked { vcpu: self.vcpu }));
         }
     }
 }

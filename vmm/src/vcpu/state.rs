@@ -4,9 +4,11 @@
 //! outlives any type of ours. Around them stands this type, versioned by the section it is
 //! written to.
 //!
-//! Order matters: CPUID decides what may follow; SREGS set the APIC base before LAPIC; the TSC
-//! and the APIC timer's mode come before the deadline that is measured in the one and armed by
-//! the other; events last, so that nothing is injected into a half-built processor.
+//! Order matters. Loading: CPUID decides what may follow; SREGS set the APIC base before LAPIC; the
+//! TSC and the APIC timer's mode come before the deadline that is measured in the one and armed by
+//! the other; events last, so that nothing is injected into a half-built processor. Saving: MSRs
+//! before LAPIC, because a deadline that passes in between leaves the MSR and becomes an interrupt
+//! in the LAPIC; seen in this order it is at worst delivered twice, in the other it is lost.
 
 use kvm_bindings::{
     CpuId, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
@@ -16,14 +18,16 @@ use kvm_ioctls::VcpuFd;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Most MSRs that a saved vCPU may bring; Linux lists about 150.
-const MAX_MSRS: usize = 512;
+use super::cpuid;
+
 /// Most CPUID leaves; KVM's own bound (`KVM_MAX_CPUID_ENTRIES`).
 const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 /// `MSR_IA32_TSC_DEADLINE` (Intel SDM vol. 4): armed last.
 const TSC_DEADLINE: u32 = 0x6e0;
-/// Differing clocks tolerated before scaling is asked for, parts per million: what NTP corrects
-/// (Linux `Documentation/virt/kvm/api.rst`, `KVM_SET_TSC_KHZ`, uses the same bound).
+/// `MSR_IA32_TSC`.
+const TSC: u32 = 0x10;
+/// Differing clocks tolerated before scaling is asked for, parts per million: the default of KVM's
+/// own `tsc_tolerance_ppm`.
 const TSC_TOLERANCE_PPM: u64 = 250;
 
 /// A step of saving or loading that the kernel refused.
@@ -35,6 +39,11 @@ pub enum VcpuStateError {
     /// The kernel stopped at one MSR.
     #[error("this host cannot load MSR {0:#x}: the snapshot is from another kind of processor")]
     Msr(u32),
+    /// The saved processor could run machines of its own, which ours never can.
+    #[error(
+        "the saved vCPU has nested virtualisation, which is never offered: the state is forged"
+    )]
+    Nesting,
     /// A list is longer than any host makes it.
     #[error("the saved vCPU has {0} {1}, more than any processor")]
     TooMany(usize, &'static str),
@@ -65,6 +74,7 @@ impl VcpuState {
     pub(crate) fn save(fd: &VcpuFd, msr_list: &[u32]) -> Result<Self, VcpuStateError> {
         // MP state first: reading it makes KVM settle pending INIT and SIPI events.
         let mp = fd.get_mp_state().map_err(call("KVM_GET_MP_STATE"))?;
+        let msrs = deadline_last(read_msrs(fd, msr_list)?);
         let cpuid = fd.get_cpuid2(MAX_CPUID).map_err(call("KVM_GET_CPUID2"))?;
         Ok(Self {
             mp,
@@ -76,16 +86,25 @@ impl VcpuState {
             xsave: fd.get_xsave().map_err(call("KVM_GET_XSAVE"))?,
             debug: fd.get_debug_regs().map_err(call("KVM_GET_DEBUGREGS"))?,
             lapic: fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?,
-            msrs: read_msrs(fd, msr_list)?,
+            msrs,
             events: fd.get_vcpu_events().map_err(call("KVM_GET_VCPU_EVENTS"))?,
         })
     }
 
-    /// Puts a vCPU into this state.
-    pub(crate) fn load(&self, fd: &VcpuFd) -> Result<(), VcpuStateError> {
-        let cpuid = CpuId::from_entries(&self.cpuid)
-            .map_err(|_| VcpuStateError::TooMany(self.cpuid.len(), "CPUID leaves"))?;
-        fd.set_cpuid2(&cpuid).map_err(call("KVM_SET_CPUID2"))?;
+    /// Puts vCPU `index` into this state. MSRs that are not `allowed`, this host's list, are refused.
+    pub(crate) fn load(
+        &self,
+        fd: &VcpuFd,
+        index: u8,
+        allowed: &[u32],
+    ) -> Result<(), VcpuStateError> {
+        if let Some(msr) = self.msrs.iter().find(|msr| !allowed.contains(&msr.index)) {
+            return Err(VcpuStateError::Msr(msr.index));
+        }
+        if cpuid::offers_nesting(&self.cpuid) {
+            return Err(VcpuStateError::Nesting);
+        }
+        set_cpuid(fd, &self.cpuid)?;
         self.load_tsc_rate(fd)?;
         fd.set_mp_state(self.mp).map_err(call("KVM_SET_MP_STATE"))?;
         fd.set_regs(&self.regs).map_err(call("KVM_SET_REGS"))?;
@@ -94,11 +113,26 @@ impl VcpuState {
         load_xsave(fd, &self.xsave)?;
         fd.set_debug_regs(&self.debug).map_err(call("KVM_SET_DEBUGREGS"))?;
         fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
-        let (last, first): (Vec<_>, Vec<_>) =
-            self.msrs.iter().copied().partition(|m| m.index == TSC_DEADLINE);
-        write_msrs(fd, &first)?;
-        write_msrs(fd, &last)?;
-        fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))
+        if index == 0 {
+            self.unsettle_tsc(fd)?;
+        }
+        write_msrs(fd, &self.msrs)?;
+        fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
+        // The time in the ice was no fault of the guest's: keep its watchdog quiet. EINVAL is a
+        // guest that has no paravirtual clock.
+        let _ = fd.kvmclock_ctrl();
+        Ok(())
+    }
+
+    /// Writes a TSC far from the saved one. KVM takes a write within a second of what it expects
+    /// for an attempt to synchronise and keeps its own value (`kvm_synchronize_tsc` in Linux
+    /// `arch/x86/kvm/x86.c`), which would let a young shell's clock win over the snapshot's. After
+    /// a write ten seconds off, the saved value that follows counts; later vCPUs then agree with
+    /// the first, as they should.
+    fn unsettle_tsc(&self, fd: &VcpuFd) -> Result<(), VcpuStateError> {
+        let Some(saved) = self.msrs.iter().find(|msr| msr.index == TSC) else { return Ok(()) };
+        let far = saved.data.wrapping_add(u64::from(self.tsc_khz).saturating_mul(10_000));
+        write_msrs(fd, &[kvm_msr_entry { data: far, ..*saved }])
     }
 
     /// CPUID leaves that this vCPU was frozen with.
@@ -117,8 +151,21 @@ impl VcpuState {
     }
 }
 
+/// Gives the vCPU its CPUID leaves.
+pub(crate) fn set_cpuid(fd: &VcpuFd, leaves: &[kvm_cpuid_entry2]) -> Result<(), VcpuStateError> {
+    let cpuid = CpuId::from_entries(leaves)
+        .map_err(|_| VcpuStateError::TooMany(leaves.len(), "CPUID leaves"))?;
+    fd.set_cpuid2(&cpuid).map_err(call("KVM_SET_CPUID2"))
+}
+
+/// Moves the deadline to the end, where loading needs it.
+fn deadline_last(mut msrs: Vec<kvm_msr_entry>) -> Vec<kvm_msr_entry> {
+    msrs.sort_by_key(|msr| msr.index == TSC_DEADLINE);
+    msrs
+}
+
 /// Reads every MSR of the list that this kernel can read; the list names some that it cannot.
-fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>, VcpuStateError> {
+pub(crate) fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>, VcpuStateError> {
     let mut found = Vec::with_capacity(list.len());
     let mut rest = list;
     while !rest.is_empty() {
@@ -134,13 +181,9 @@ fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>, VcpuStateE
     Ok(found)
 }
 
-fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuStateError> {
-    if msrs.is_empty() {
-        return Ok(());
-    }
-    if msrs.len() > MAX_MSRS {
-        return Err(VcpuStateError::TooMany(msrs.len(), "MSRs"));
-    }
+/// Writes MSRs in order.
+pub(crate) fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuStateError> {
+    // The wrapper type refuses more than the kernel takes in one call (256).
     let batch =
         Msrs::from_entries(msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
     let written = fd.set_msrs(&batch).map_err(call("KVM_SET_MSRS"))?;
@@ -152,8 +195,7 @@ fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuStateError>
 
 #[allow(unsafe_code)]
 fn load_xsave(fd: &VcpuFd, xsave: &kvm_xsave) -> Result<(), VcpuStateError> {
-    // SAFETY: the kernel reads 4096 bytes from the structure, more only after user space has
-    // asked it (`arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM)`) for dynamically sized features such as
-    // AMX tiles; no code of ours does, so `kvm_xsave` is the whole of what is read.
+    // SAFETY: the kernel reads as many bytes as KVM_CAP_XSAVE2 says; `Hypervisor::open` refuses a
+    // process for which that is more than the 4096 of `kvm_xsave`.
     unsafe { fd.set_xsave(xsave) }.map_err(call("KVM_SET_XSAVE"))
 }
