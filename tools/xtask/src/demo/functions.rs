@@ -125,7 +125,7 @@ fn floats(value: &Value) -> Result<Vec<f64>, String> {
 
 const ITEMS: [&str; 6] = ["floe", "growler", "iceberg", "lead", "névé", "serac"];
 const ORDERS: usize = 200;
-const ROUNDS: u32 = 5000;
+const ROUNDS: u32 = 500;
 
 /// An order: item, quantity, cents a piece.
 fn orders(n: u32) -> Vec<(&'static str, u32, u32)> {

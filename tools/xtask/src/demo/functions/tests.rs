@@ -73,7 +73,7 @@ fn orders_are_judged_as_node_would() {
             "floe": 33_640_436, "growler": 36_650_479, "iceberg": 62_276_508,
             "lead": 49_361_243, "névé": 49_160_758, "serac": 39_828_409,
         },
-        "seal": "b52f5d175cd71c5ba4ce29267f4743f685712d01c687d5d5ae3e1e6518f905eb",
+        "seal": "941985667c6e9e700a0d227f21cb781503065b6184e506ee088ef6e60cf7cc93",
     });
     assert_eq!(check_orders(7, &right), Ok(()));
     assert_eq!(refused(check_orders(8, &right)), "the totals are wrong");
