@@ -10,6 +10,9 @@
 //! system calls.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

@@ -14,6 +14,9 @@
 //! A reset must not return before the device has let go of guest memory, so its vCPU waits for the
 //! device thread; while the devices are parked they touch nothing and it does not wait.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_INTERRUPT_STATUS};

@@ -113,6 +113,17 @@ fn features_follow_the_access() {
 }
 
 #[test]
+fn a_kick_may_come_through_the_register() {
+    let mut it = Fixture::new(Access::ReadOnly);
+    let memory = it.rig.memory.clone();
+    memory.write_obj(0u64, GuestAddress(HEADER)).unwrap();
+    memory.write_obj(0u64, GuestAddress(HEADER + 8)).unwrap();
+    it.driver.rings[0].add(&[(HEADER, 16, false), (DATA, 512, true), (STATUS, 1, true)]);
+    it.driver.write(virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    assert_eq!(it.driver.used(&it.rig, 0).1, 513);
+}
+
+#[test]
 fn reads_into_scattered_buffers() {
     let mut it = Fixture::new(Access::ReadOnly);
     let parts = [(DATA, 512, true), (DATA + 0x1000, 100, true), (DATA + 0x3000, 412, true)];
