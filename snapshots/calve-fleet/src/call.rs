@@ -43,8 +43,8 @@ pub struct Outcome {
     pub machine: String,
     /// What took how long.
     pub timings: Timings,
-    /// Private memory of the worker right after the answer, guest included, KiB (`Private_*` of
-    /// `/proc/PID/smaps_rollup`); `None` where that cannot be read.
+    /// Private memory of the worker right after the answer, guest included, KiB: what it has
+    /// written, not what it shares with other clones; `None` where that cannot be read.
     pub private_kib: Option<u64>,
     /// Log bytes that the guest dropped because of its configured limit.
     pub dropped_log_bytes: u64,
