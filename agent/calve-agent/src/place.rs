@@ -54,8 +54,9 @@ pub(crate) trait Place {
     /// Sets the wall clock far back. See [`freeze`](crate::agent) for why.
     fn backdate_clock(&mut self) -> Result<(), PlaceError>;
 
-    /// Gives memory back before a snapshot; returns how many bytes of free memory are zero now.
-    fn reclaim(&mut self) -> Result<u64, PlaceError>;
+    /// Gives memory back before a snapshot, in which `leader` led the function's processes; returns how many bytes of free
+    /// memory were filled with zeroes.
+    fn reclaim(&mut self, leader: Option<Pid>) -> Result<u64, PlaceError>;
 
     /// Makes this clone itself: random numbers, wall clock, names.
     fn apply(&mut self, facts: &ThawFacts) -> Result<(), PlaceError>;

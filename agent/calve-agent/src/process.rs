@@ -74,7 +74,7 @@ impl Place for Process {
         Ok(())
     }
 
-    fn reclaim(&mut self) -> Result<u64, PlaceError> {
+    fn reclaim(&mut self, _leader: Option<Pid>) -> Result<u64, PlaceError> {
         Ok(0)
     }
 

@@ -1,5 +1,8 @@
 //! The Node shim: module kinds, handler kinds, errors, hooks. Needs `node` on PATH and fails without it.
 
+// Test functions may unwrap by clippy.toml; their helpers are meant, too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use calve_proto::{Call, ErrorKind, Opening};
@@ -35,9 +38,12 @@ fn an_async_handler_gets_its_event_and_its_context() {
     );
 }
 
+/// Names and texts of a code folder.
+type Files = &'static [(&'static str, &'static str)];
+
 #[test]
 fn every_kind_of_module_and_handler_is_found() {
-    let cases: [(&[(&str, &str)], &str, serde_json::Value); 9] = [
+    let cases: [(Files, &str, serde_json::Value); 9] = [
         (&[("app.mjs", "export const handler = async (e) => e + 1;")], "app.handler", json!(2)),
         (
             &[("app.mjs", "export default { handler: () => Promise.resolve(5) };")],

@@ -1,5 +1,8 @@
 //! The control stream itself, frame by frame: order, refusals, replacement.
 
+// Test functions may unwrap by clippy.toml; their helpers are meant, too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::Write;

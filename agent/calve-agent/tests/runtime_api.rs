@@ -2,6 +2,9 @@
 //!
 //! `awslambdaric` is installed by pip into the target folder once. Both tests of it fail where pip cannot.
 
+// Test functions may unwrap by clippy.toml; their helpers are meant, too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -88,7 +88,8 @@ impl<P: Place> Agent<P> {
     fn reclaim(&mut self) {
         // Else every clone would repeat it.
         self.drain_logs();
-        match self.place.reclaim() {
+        let leader = self.running.as_ref().map(|running| running.launch.pid);
+        match self.place.reclaim(leader) {
             Ok(zeroed_bytes) => self.send(Body::FreezeReady(FreezeReady { zeroed_bytes })),
             Err(error) if self.running.is_some() => self.condemn(agent_error(&error)),
             Err(error) => self.report_freeze_failure(agent_error(&error)),

@@ -11,15 +11,17 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{Agent, Running, Stage};
+use crate::oom::KernelLog;
 use crate::place::Place;
 use crate::runtime::launch;
-use crate::{oom, signals};
+use crate::signals;
 
 impl<P: Place> Agent<P> {
     /// Starts the configured runtime. `announce`: the host waits for Ready or InitFailed.
     pub(super) fn start(&mut self, announce: bool) {
         let Some(function) = &self.function else { return };
         let started = Instant::now();
+        let kernel_log = KernelLog::from_now();
         match launch(&self.place, function) {
             Ok(launch) => {
                 let limit = Duration::from_millis(function.configure.init_timeout_ms.into());
@@ -30,7 +32,7 @@ impl<P: Place> Agent<P> {
                     deadline: Some(started + limit),
                     verdict: None,
                     after_restore: 0,
-                    oom_kills: oom::kills(),
+                    kernel_log,
                 });
             }
             Err(error) => {
@@ -74,7 +76,7 @@ impl<P: Place> Agent<P> {
         self.hear_last_words();
         self.drain_logs();
         let Some(mut running) = self.running.take() else { return };
-        let out_of_memory = exit == Exit::Signal(9) && oom::kills() > running.oom_kills;
+        let out_of_memory = exit == Exit::Signal(9) && running.kernel_log.has_killed(pid);
         let killed = running.verdict.is_some();
         let error = running.verdict.unwrap_or_else(|| exit_error(exit, out_of_memory));
         match running.stage {

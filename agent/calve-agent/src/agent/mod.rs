@@ -27,6 +27,7 @@ use calve_proto::FunctionError;
 use calve_proto::wire::guest_frame::Body;
 
 use crate::control::Control;
+use crate::oom::KernelLog;
 use crate::place::Place;
 use crate::poll::{Interest, Poll, Token, Watch};
 use crate::runtime::{Function, Launch};
@@ -60,8 +61,8 @@ struct Running {
     verdict: Option<FunctionError>,
     /// Hooks that wait for the thaw.
     after_restore: u64,
-    /// Memory kills in the machine before it was started.
-    oom_kills: u64,
+    /// What the kernel has had to say since its start.
+    kernel_log: KernelLog,
 }
 
 /// The agent's whole state.

@@ -114,8 +114,8 @@ impl Place for Guest {
             .map_err(PlaceError::doing("set the clock back"))
     }
 
-    fn reclaim(&mut self) -> Result<u64, PlaceError> {
-        reclaim::reclaim()
+    fn reclaim(&mut self, leader: Option<Pid>) -> Result<u64, PlaceError> {
+        reclaim::reclaim(leader)
     }
 
     fn apply(&mut self, facts: &ThawFacts) -> Result<(), PlaceError> {

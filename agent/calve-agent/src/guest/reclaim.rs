@@ -1,8 +1,16 @@
 //! Makes the guest's memory small and compressible before a snapshot.
 //!
 //! A snapshot leaves out pages of zeroes. Free pages hold whatever was in them last, so after the page cache is dropped
-//! they are filled with zeroes: the agent takes the free memory in pieces (the kernel hands pages out zeroed) and gives
-//! all of it back at once. Nothing writes to a free page afterwards.
+//! they are filled with zeroes: the agent takes free memory in pieces (the kernel hands pages out zeroed) and gives all
+//! of it back at once. Nothing writes to a free page afterwards.
+//!
+//! Memory that was never used is zero already, and touching it would make the host provide it: gigabytes, in a large
+//! machine. So only as much is filled as can have been used: the page cache that was dropped, what the runtime once had
+//! and gave back, and a margin. The kernel's allocator prefers small free blocks over large ones and freed ones over
+//! untouched ones, so these are the pages it hands out first. Where the estimate is too low the snapshot is larger than it
+//! could be, and still right.
+//!
+//! Memory is not compacted: that moves pages into memory that was never used, and leaves their old content behind.
 
 #![allow(unsafe_code)]
 
@@ -12,6 +20,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::unistd::Pid;
 
 use crate::place::PlaceError;
 
@@ -20,6 +29,9 @@ const STEP: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("is not zero");
 
 /// Free memory left alone, in bytes: below it the kernel would start to reclaim, or to kill the runtime.
 const RESERVE: u64 = 6 << 20;
+
+/// Memory filled in any case, in bytes: what the kernel and short-lived processes have used and freed.
+const MARGIN: u64 = 16 << 20;
 
 /// A piece of taken memory; given back when dropped.
 struct Piece(NonNull<libc::c_void>);
@@ -41,15 +53,19 @@ impl Drop for Piece {
     }
 }
 
-/// Drops caches, compacts memory, fills free memory with zeroes. Returns the number of zeroed bytes.
-pub(super) fn reclaim() -> Result<u64, PlaceError> {
+/// Drops caches and fills free memory that was in use before with zeroes. Returns the number of filled bytes.
+pub(super) fn reclaim(leader: Option<Pid>) -> Result<u64, PlaceError> {
     nix::unistd::sync();
+    let before = free_memory()?;
     // Page cache, then dentries and inodes (Documentation/admin-guide/sysctl/vm.rst).
     fs::write("/proc/sys/vm/drop_caches", "3").map_err(PlaceError::doing("drop the page cache"))?;
-    // Together with the pages in use, the zero runs of the snapshot get longer. Absent without CONFIG_COMPACTION.
-    let _ = fs::write("/proc/sys/vm/compact_memory", "1");
+    let dropped = free_memory()?.saturating_sub(before);
+    let returned = leader.and_then(returned_memory).unwrap_or(0);
+    let margin = MARGIN + (dropped + returned) / 4;
     let mut pieces = Vec::new();
-    while free_memory()? > RESERVE + STEP.get() as u64 {
+    while (pieces.len() as u64 * STEP.get() as u64) < dropped + returned + margin
+        && free_memory()? > RESERVE + STEP.get() as u64
+    {
         match Piece::take() {
             Ok(piece) => pieces.push(piece),
             Err(_) => break,
@@ -58,15 +74,22 @@ pub(super) fn reclaim() -> Result<u64, PlaceError> {
     Ok(pieces.len() as u64 * STEP.get() as u64)
 }
 
+/// Memory that the process once had and has no more, in bytes: its peak resident size over its present one.
+fn returned_memory(pid: Pid) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(field(&status, "VmHWM:")?.saturating_sub(field(&status, "VmRSS:")?))
+}
+
 /// `MemFree` of /proc/meminfo, in bytes.
 fn free_memory() -> Result<u64, PlaceError> {
     let text =
         fs::read_to_string("/proc/meminfo").map_err(PlaceError::doing("read /proc/meminfo"))?;
-    Ok(parse_free(&text).unwrap_or(0))
+    Ok(field(&text, "MemFree:").unwrap_or(0))
 }
 
-fn parse_free(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemFree:"))?;
+/// A value in kB, as proc(5) writes it, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -77,10 +100,11 @@ mod tests {
 
     #[test]
     fn free_memory_is_read_in_bytes() {
-        assert_eq!(parse_free("MemTotal:  9 kB\nMemFree:          123 kB\n"), Some(125_952));
-        assert_eq!(parse_free("MemFree: many kB\n"), None);
-        assert_eq!(parse_free(""), None);
+        assert_eq!(field("MemTotal:  9 kB\nMemFree:          123 kB\n", "MemFree:"), Some(125_952));
+        assert_eq!(field("MemFree: many kB\n", "MemFree:"), None);
+        assert_eq!(field("", "MemFree:"), None);
         assert!(free_memory().unwrap() > 0);
+        assert!(returned_memory(Pid::this()).is_some());
     }
 
     #[test]
