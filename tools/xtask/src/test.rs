@@ -13,6 +13,7 @@ mod labs;
 mod targets;
 
 use std::fs::OpenOptions;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::bail;
@@ -34,6 +35,12 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     step("cargo test --workspace");
     let tests = ["test", "--quiet", "--workspace", "--no-fail-fast"];
     if let Err(error) = run(with_programs(workspace, cargo(&workspace.root()).args(tests))) {
+        failures.push(error.to_string());
+    }
+    // The store's tests of full disks mount one; everything here runs as root.
+    step("tests that need root");
+    let as_root = ["test", "--quiet", "--package", "calve-snapshots", "--lib", "--", "--ignored"];
+    if let Err(error) = run(cargo(&workspace.root()).args(as_root)) {
         failures.push(error.to_string());
     }
     let of = |kind| targets.iter().filter(move |target| target.kind == kind);
@@ -63,7 +70,19 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
 fn with_programs<'a>(workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
     let release = workspace.release();
     command.env("CALVE_WORKER", release.join("calve-worker"));
-    command.env("CALVE_AGENT", release.join("calve-agent"))
+    command.env("CALVE_AGENT", release.join("calve-agent"));
+    match kernel_folder() {
+        Some(folder) => command.env("CALVE_TEST_KERNEL", folder),
+        // The tests that need it say so.
+        None => command,
+    }
+}
+
+/// Where the kernel lies that the set-up has built.
+fn kernel_folder() -> Option<PathBuf> {
+    let cache = calve_image::Cache::from_env().ok()?;
+    let kernel = calve_image::kernel::ensure(&cache, &mut calve_image::Silent).ok()?;
+    kernel.vmlinux.parent().map(PathBuf::from)
 }
 
 fn kvm_opens() -> bool {
