@@ -6,6 +6,10 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
+/// Up and running.
+#[allow(clippy::cast_possible_truncation)] // 0x41
+const FLAGS: libc::c_short = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+
 /// Brings `lo` up. The kernel gives it 127.0.0.1 by itself (`net/ipv4/devinet.c`, `inetdev_event`).
 pub(super) fn bring_up_loopback() -> io::Result<()> {
     // Any AF_INET socket takes interface ioctls.
@@ -15,8 +19,7 @@ pub(super) fn bring_up_loopback() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = (*from).cast_signed();
     }
-    // Both values are flags of one bit and fit 16.
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = FLAGS;
     // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which `request` is, and writes nothing.
     let done =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };

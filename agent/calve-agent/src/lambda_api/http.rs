@@ -189,7 +189,8 @@ impl Connection {
         }
         // While a request is being served only its client's hang-up is of interest, and a pipelined one can wait: both
         // come as readable, so more than a head's worth of it is not read ahead.
-        let read = !self.closing && !(self.busy && self.input.len() >= FIRST_READ);
+        let read_ahead = self.busy && self.input.len() >= FIRST_READ;
+        let read = !self.closing && !read_ahead;
         let write = !self.output.is_empty();
         poll.set(&mut self.watch, &self.stream, Interest { read, write })?;
         Ok(true)
@@ -230,7 +231,7 @@ fn parse_head(input: &[u8]) -> Result<Option<Head>, Reply> {
         let len = len.map_err(|_| Reply::malformed("Content-Length is no number"))?;
         match len {
             0..=MAX_BODY => Framing::Length(len),
-            ..=MAX_REFUSED => Framing::Refused(len),
+            len if len <= MAX_REFUSED => Framing::Refused(len),
             _ => return Err(Reply::too_large()),
         }
     };

@@ -11,6 +11,7 @@ fn pid(child: &std::process::Child) -> Pid {
 // One test for everything that waits for children: `reap` takes any child of the process, so that two such tests would
 // take each other's.
 #[test]
+#[allow(clippy::zombie_processes)] // waiting for them is what is tested
 fn children_are_stopped_reaped_and_told_apart() {
     let signals = Signals::new().unwrap();
     let sleeper = Command::new("sleep").arg("100").stdin(Stdio::null()).spawn().unwrap();
