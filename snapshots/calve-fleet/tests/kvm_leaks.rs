@@ -71,6 +71,7 @@ fn a_dead_shell() {
     fleet.prepare(frozen.shape(), 1).unwrap();
     let [shell] = common::child_pids()[..] else { panic!("one child, the shell") };
     common::kill_9(shell);
+    eventually("the shell is gone", || is_gone(shell));
     fleet.thaw(&frozen).unwrap().wait_running().unwrap();
 }
 

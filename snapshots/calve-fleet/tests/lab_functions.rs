@@ -1,0 +1,220 @@
+//! Whole functions in Linux guests: built, frozen, thawed, called.
+
+mod common;
+#[path = "common/lab.rs"]
+mod functions;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use calve_fleet::{
+    Access, BootError, BootSpec, BuildError, CallError, CallOptions, ErrorKind, Ports, ThawOptions,
+    WorkerError,
+};
+use calve_proto::{Call, Opening, Session};
+use common::{Belongings, kill_9, lives};
+use functions::{call, error, function, lab, result};
+use serde_json::json;
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_clone_answers() {
+    let mut clone = lab().thaw("py");
+    let mut logs = Vec::new();
+    let mut sink = |_: calve_fleet::LogStream, bytes: &[u8]| logs.extend_from_slice(bytes);
+    let options = CallOptions { logs: Some(&mut sink), ..CallOptions::default() };
+    let outcome = clone.call(br#"{"n":1}"#, options).unwrap();
+    // The warm-up before the freeze was its first call.
+    assert_eq!(result(&outcome), json!({"echo": {"n": 1}, "calls": 2}));
+    assert_eq!(outcome.machine, clone.machine_id());
+    assert_eq!(String::from_utf8(logs).unwrap(), "an echo\n");
+
+    let times = outcome.timings;
+    assert!(times.load_us.unwrap() <= times.thaw_us.unwrap());
+    assert!(times.thaw_us.unwrap() < times.first_output_us);
+    assert!(times.first_output_us <= times.call_us + times.thaw_us.unwrap());
+    assert!(outcome.private_kib.unwrap() > 0);
+
+    let again = call(&mut clone, &json!({"n": 2}));
+    assert_eq!(result(&again), json!({"echo": {"n": 2}, "calls": 3}));
+    assert_eq!(again.timings.thaw_us, None, "it was thawed before");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_prepared_shell_answers_sooner() {
+    let frozen = lab().frozen("py");
+    let mut times = [false, true].map(|ahead| {
+        if ahead {
+            lab().fleet.prepare(frozen.shape(), 1).unwrap();
+        }
+        let outcome = call(&mut lab().fleet.thaw(&frozen).unwrap(), &json!({}));
+        assert_eq!(outcome.timings.prepared, ahead);
+        println!("{:?}, {:?} KiB private", outcome.timings, outcome.private_kib);
+        outcome.timings.thaw_us.unwrap()
+    });
+    times.reverse();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn clones_have_identities_of_their_own() {
+    let mut clones: Vec<_> = (0..3).map(|_| lab().thaw("py")).collect();
+    let answers: Vec<_> = clones
+        .iter_mut()
+        .map(|clone| (clone.machine_id().to_owned(), call(clone, &json!({"do": "identity"}))))
+        .map(|(machine, outcome)| (machine, result(&outcome)))
+        .collect();
+    for (machine, answer) in &answers {
+        assert_eq!(answer["machine"], **machine);
+    }
+    for field in ["random", "uuid", "urandom"] {
+        for pair in [[0, 1], [1, 2], [0, 2]] {
+            let [a, b] = pair.map(|n| &answers[n].1[field]);
+            assert_ne!(a, b, "{field}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_clone_knows_the_time() {
+    let before = now();
+    let outcome = call(&mut lab().thaw("py"), &json!({"do": "identity"}));
+    let time = result(&outcome)["time"].as_f64().unwrap();
+    assert!(before - 0.1 < time && time < now() + 0.1, "{before} {time} {}", now());
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn errors_of_the_function_are_told_apart() {
+    let fails = error(call(&mut lab().thaw("py"), &json!({"do": "fail"})));
+    assert_eq!((fails.kind, &*fails.error_type), (ErrorKind::Handler, "KeyError"));
+    let exits = error(call(&mut lab().thaw("py"), &json!({"do": "exit"})));
+    assert_eq!(exits.kind, ErrorKind::RuntimeExited);
+    let timeout = Some(Duration::from_secs(2));
+    let options = CallOptions { timeout, ..CallOptions::default() };
+    let loops = lab().thaw("py").call(br#"{"do":"loop"}"#, options).unwrap();
+    assert_eq!(error(loops).kind, ErrorKind::Timeout);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn the_largest_event_and_result_pass() {
+    let mut clone = lab().thaw("py");
+    let most = (6 << 20) - 2; // two quotation marks around it
+    let outcome = call(&mut clone, &json!({"do": "large", "bytes": most}));
+    assert_eq!(outcome.result.unwrap().len(), most + 2);
+    let event = format!("{{\"do\":\"fail\",\"text\":\"{}\"}}", "y".repeat((6 << 20) - 100));
+    let outcome = clone.call(event.as_bytes(), CallOptions::default()).unwrap();
+    assert_eq!(error(outcome).error_type, "KeyError");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_cold_boot_answers_like_a_clone() {
+    let frozen = lab().frozen("py");
+    let snapshot = frozen.snapshot();
+    let open = |file: &std::fs::File| file.try_clone().unwrap();
+    let cmdline = &*snapshot.manifest().machine.cmdline;
+    let mut spec = BootSpec::new(frozen.shape(), open(snapshot.kernel()), cmdline);
+    let disks = [snapshot.root(), snapshot.code().unwrap()];
+    spec.disks = disks.map(|disk| (open(disk), Access::ReadOnly)).into();
+    spec.up_timeout = functions::SLOW;
+    let mut live = lab().fleet.boot(spec, &function("app.handler")).unwrap();
+    let outcome = live.call(b"{}", CallOptions::default()).unwrap();
+    assert_eq!(result(&outcome), json!({"echo": {}, "calls": 1}));
+    println!("cold: up {:?}, init {:?}, {:?}", live.boot_time(), live.init_time(), outcome.timings);
+    let warm = call(&mut lab().thaw("py"), &json!({}));
+    println!("thawed: {:?}", warm.timings);
+    assert!(warm.timings.first_output_us < outcome.timings.first_output_us);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_handler_that_is_not_there_leaves_no_snapshot() {
+    let failed = lab().build("nope", "app.nope", &[]).unwrap_err();
+    let BuildError::Boot(BootError::Init(error)) = failed else { panic!("{failed:?}") };
+    assert_eq!(error.kind, ErrorKind::Init);
+    assert!(lab().fleet.open(&lab().store, "nope").is_err());
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_worker_killed_in_the_middle_of_a_call_is_a_typed_error() {
+    let mut clone = lab().thaw("py");
+    call(&mut clone, &json!({}));
+    let pid = clone.pid();
+    let killer = std::thread::spawn(move || kill_9(pid));
+    let failed = clone.call(br#"{"do":"loop"}"#, CallOptions::default()).unwrap_err();
+    killer.join().unwrap();
+    assert!(matches!(failed, CallError::Worker(WorkerError::Died { .. })), "{failed:?}");
+    assert!(!lives(pid));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_guest_reaches_the_ports_that_are_open_and_no_others() {
+    let (sender, receiver) = channel();
+    let ports = Ports::default().accept(7000, sender);
+    let options = ThawOptions { ports, ..ThawOptions::default() };
+    let mut clone = lab().fleet.thaw_with(&lab().frozen("py"), options).unwrap();
+    let host = std::thread::spawn(move || {
+        let mut stream: UnixStream = receiver.recv().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        stream.write_all(b"from the host").unwrap();
+        text
+    });
+    let answer = result(&call(&mut clone, &json!({"do": "dial", "port": 7000})));
+    assert_eq!(answer, json!({"answer": "from the host"}));
+    assert_eq!(host.join().unwrap(), "from the guest");
+    let refused = result(&call(&mut clone, &json!({"do": "dial", "port": 7001})));
+    assert_eq!(refused, json!({"refused": nix::libc::ECONNRESET}));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn any_program_calls_a_clone_through_its_door() {
+    let path = lab().dir.path().join("door.sock");
+    let options = ThawOptions { listen: Some(path.clone()), ..ThawOptions::default() };
+    let mut clone = lab().fleet.thaw_with(&lab().frozen("py"), options).unwrap();
+    clone.introduce().unwrap().unwrap();
+
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"CONNECT 1024\n").unwrap();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte).unwrap();
+    }
+    let mut session = Session::new(stream);
+    let call = Some(Call::new("by-another-program", b"{}"));
+    session.open(Opening { call, ..Opening::default() }).unwrap();
+    let answer = session.wait_answer(&mut |_, _| {}).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.outcome.unwrap()).unwrap();
+    assert_eq!(answer["echo"], json!({}));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn fifty_calls_in_fifty_clones_leave_nothing() {
+    let frozen = lab().frozen("py");
+    let cycle = |n: u32| {
+        let outcome = call(&mut lab().fleet.thaw(&frozen).unwrap(), &json!({"n": n}));
+        assert_eq!(result(&outcome)["echo"]["n"], n);
+        outcome
+    };
+    cycle(0);
+    let before = Belongings::now();
+    let mut first: Vec<u64> = (0..50).map(|n| cycle(n).timings.first_output_us).collect();
+    assert_eq!(Belongings::now(), before);
+    first.sort_unstable();
+    println!("thaw to first output: p50 {} µs, p98 {} µs", first[25], first[49]);
+}
