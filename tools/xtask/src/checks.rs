@@ -4,10 +4,11 @@ use crate::process::{cargo, run, step, succeeds};
 use crate::tidy;
 use crate::workspace::Workspace;
 
-/// Format, lints, rules of the house, licences and advisories.
-pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
+/// Format, lints, rules of the house, licences and advisories. Returns what is violated.
+pub(crate) fn run_all(workspace: &Workspace) -> Vec<String> {
     let root = workspace.root();
-    tidy::run(workspace)?;
+    let mut failures: Vec<_> =
+        tidy::run(workspace).err().map(|error| error.to_string()).into_iter().collect();
     for (component, arguments) in [
         ("fmt", &["--all", "--check"][..]),
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -18,7 +19,9 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
             continue;
         }
         step(&format!("cargo {component}"));
-        run(cargo(&root).arg(component).args(arguments))?;
+        if let Err(error) = run(cargo(&root).arg(component).args(arguments)) {
+            failures.push(format!("{error:#}"));
+        }
     }
-    Ok(())
+    failures
 }

@@ -23,25 +23,24 @@ use crate::process::{cargo, command, run, step};
 use crate::workspace::Workspace;
 use crate::{checks, setup};
 
-/// Sets up, checks and tests. All tests run, whatever fails; one failure fails the whole.
+/// Checks, sets up and tests. All of it runs, whatever fails; one failure fails the whole.
 pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
-    checks::run_all(workspace)?;
+    let mut failures = checks::run_all(workspace);
     setup::run_all(workspace)?;
 
     step("building the tests");
     let targets = targets::build(workspace)?;
-    let mut failures = Vec::new();
 
     step("cargo test --workspace");
     let tests = ["test", "--quiet", "--workspace", "--no-fail-fast"];
     if let Err(error) = run(with_programs(workspace, cargo(&workspace.root()).args(tests))) {
-        failures.push(error.to_string());
+        failures.push(format!("{error:#}"));
     }
     // The store's tests of full disks mount one; everything here runs as root.
     step("tests that need root");
     let as_root = ["test", "--quiet", "--package", "calve-snapshots", "--lib", "--", "--ignored"];
     if let Err(error) = run(cargo(&workspace.root()).args(as_root)) {
-        failures.push(error.to_string());
+        failures.push(format!("{error:#}"));
     }
     let of = |kind| targets.iter().filter(move |target| target.kind == kind);
     for target in of(Kind::Kvm).chain(of(Kind::Qemu)) {
@@ -60,7 +59,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     failures.extend(labs::run(workspace, &lab_targets)?);
 
     if !failures.is_empty() {
-        bail!("failed: {}", failures.join(", "));
+        bail!("failed: {}", failures.join("; "));
     }
     step("all tests passed");
     Ok(())
