@@ -62,7 +62,7 @@ fn run_guest() -> Result<Infallible, ()> {
 /// Serves as an ordinary process, as the command line says.
 fn run_process() -> Result<(), Box<dyn std::error::Error>> {
     let Options { listen, task_root, run_dir } = Options::parse(lexopt::Parser::from_env())?;
-    let agent = Agent::new(Process::new(&listen, task_root, run_dir)?)?;
+    let agent = Agent::new(Process::new(&listen, &task_root, &run_dir)?)?;
     // Whoever started us reads this line instead of trying to connect again and again.
     println!("listening on {}", listen.display());
     Ok(agent.run()?)

@@ -24,8 +24,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Listens on `socket`, which must not exist; creates `run_dir` if need be.
-    pub(crate) fn new(socket: &Path, task_root: PathBuf, run_dir: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&run_dir)?;
+    pub(crate) fn new(socket: &Path, task_root: &Path, run_dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(run_dir)?;
+        // The runtime starts in another folder than we did.
+        let (task_root, run_dir) = (task_root.canonicalize()?, run_dir.canonicalize()?);
         let listener = UnixListener::bind(socket)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, task_root, run_dir })

@@ -12,9 +12,9 @@
 //!    an idle clone writes to no page.
 //! 4. Caches are dropped and free memory is zeroed. Then FreezeReady.
 //!
-//! Thaw: kernel randomness, wall clock and names first, then the processes go on (SIGCONT) and the runtime hears that it
-//! is a clone. Only where after_restore hooks wait does the first invocation wait for them; else it follows in the same
-//! write.
+//! Thaw: kernel randomness, wall clock and names first, then the runtime is told that it is a clone and its processes go
+//! on (SIGCONT). Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
+//! write as the news.
 
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,7 @@ impl<P: Place> Agent<P> {
     pub(super) fn stop(&mut self) {
         let Some(running) = &mut self.running else { return };
         running.stage = Stage::Frozen;
+        running.stopped = true;
         running.deadline = None;
         let pid = running.launch.pid;
         self.place.signal_function(pid, Signal::SIGSTOP);
@@ -124,9 +125,6 @@ impl<P: Place> Agent<P> {
             self.report_thawed(lazy);
         } else {
             self.enter_thawing();
-        }
-        if let Some(running) = &self.running {
-            self.place.signal_function(running.launch.pid, Signal::SIGCONT);
         }
     }
 

@@ -32,6 +32,7 @@ impl<P: Place> Agent<P> {
                     deadline: Some(started + limit),
                     verdict: None,
                     after_restore: 0,
+                    stopped: false,
                     kernel_log,
                 });
             }

@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use calve_proto::FunctionError;
 use calve_proto::wire::guest_frame::Body;
+use nix::sys::signal::Signal;
 
 use crate::control::Control;
 use crate::oom::KernelLog;
@@ -61,6 +62,8 @@ struct Running {
     verdict: Option<FunctionError>,
     /// Hooks that wait for the thaw.
     after_restore: u64,
+    /// Its processes are stopped and go on as soon as what they have to do is written.
+    stopped: bool,
     /// What the kernel has had to say since its start.
     kernel_log: KernelLog,
 }
@@ -151,6 +154,11 @@ impl<P: Place> Agent<P> {
         if let Some(running) = &mut self.running {
             running.launch.backend.flush(&self.poll)?;
             running.launch.logs.watch(&self.poll, logs_open)?;
+            // Not before: woken without work, the runtime would only go back to sleep.
+            if running.stopped && !matches!(running.stage, Stage::Frozen) {
+                running.stopped = false;
+                self.place.signal_function(running.launch.pid, Signal::SIGCONT);
+            }
         }
         Ok(())
     }
