@@ -14,6 +14,7 @@ mod fleet;
 mod tests;
 
 pub(crate) use chain::line;
+pub(crate) use fleet::in_build;
 
 /// Exit statuses other than 0, as `calve --help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,17 @@ impl Failure {
                 Self::Told { status, line: format!("{object}: {line}") }
             }
             other => other,
+        }
+    }
+
+    /// Adds a remedy behind the line.
+    #[must_use]
+    pub(crate) fn with_remedy(self, remedy: Option<&str>) -> Self {
+        match (self, remedy) {
+            (Self::Told { status, line }, Some(remedy)) => {
+                Self::Told { status, line: format!("{line}; {remedy}") }
+            }
+            (failure, _) => failure,
         }
     }
 

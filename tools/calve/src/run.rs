@@ -47,7 +47,11 @@ pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {
             }
             let printed = bar.suspend(|| print(&call, number, count, args));
             let status = match (printed, interrupt::check()) {
-                (Err(failure), _) | (_, Err(failure)) => return ControlFlow::Break(failure),
+                (Err(failure), _) | (_, Err(failure)) => {
+                    // Nobody wants the calls under way any more.
+                    fleet.canceller().cancel();
+                    return ControlFlow::Break(failure);
+                }
                 (Ok(status), Ok(())) => status,
             };
             // Where one machine cannot be had, none can.

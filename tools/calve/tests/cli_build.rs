@@ -68,6 +68,20 @@ fn a_kernel_or_root_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_name_that_is_wrong_or_in_use_is_told_first() {
+    let place = Place::new();
+    let code = function("python");
+    let command = |name| {
+        let mut command = place.command(["snapshot", "build", "--runtime", "node20", "--handler"]);
+        command.args(["a.b", name, "--code"]).arg(&code).output().unwrap()
+    };
+    Said::from(command("a/b")).status(2).silent().line("`a/b` is no snapshot name");
+    let store = calve_snapshots::Store::open(place.store()).unwrap();
+    let _draft = store.draft("busy").unwrap();
+    Said::from(command("busy")).status(2).silent().line("`busy` is being built by another process");
+}
+
+#[test]
 fn a_full_disk_under_temporary_files_is_told() {
     let place = Place::new();
     let code = place.folder.path().join("code");

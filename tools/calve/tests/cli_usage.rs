@@ -110,7 +110,9 @@ fn a_signal_ends_a_command_that_waits_for_its_event() {
     let place = Place::new();
     let mut command = place.command(["run", "n", "--event", "-"]);
     command.stdin(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let mut child = command.spawn().unwrap();
+    // Kept open, so that nothing but the signal ends the wait.
+    let _stdin = child.stdin.take();
     // It reads from stdin once its handlers are in place.
     common::leftovers::wait_until(|| common::leftovers::is_reading(child.id()));
     nix::sys::signal::kill(

@@ -50,7 +50,14 @@ fn a_handler_that_raises_on_import_is_told() {
 #[ignore = "needs the lab"]
 fn a_handler_that_never_gets_ready_is_given_up() {
     let more = ["--init-timeout", "2"];
-    failed("python-slow-start", "app.handler", &more, 4, "Runtime.InitTimeout", "2.0");
+    failed(
+        "python-slow-start",
+        "app.handler",
+        &more,
+        4,
+        "Runtime.InitTimeout",
+        "longer --init-timeout",
+    );
 }
 
 #[test]

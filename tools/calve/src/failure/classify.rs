@@ -38,9 +38,20 @@ pub(super) fn function(kind: ErrorKind) -> Status {
     }
 }
 
+/// What to do about a function's failure, where it is not the function's own business.
+pub(super) fn remedy(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Timeout => Some("give it more time with --timeout"),
+        ErrorKind::InitTimeout => Some("build it with a longer --init-timeout"),
+        ErrorKind::OutOfMemory => Some("build it with more --memory"),
+        ErrorKind::ResultTooLarge => Some("return a reference to the data instead"),
+        _ => None,
+    }
+}
+
 impl From<&FunctionError> for Failure {
     fn from(error: &FunctionError) -> Self {
-        Self::of(function(error.kind), error)
+        Self::of(function(error.kind), error).with_remedy(remedy(error.kind))
     }
 }
 

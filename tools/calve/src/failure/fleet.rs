@@ -4,9 +4,9 @@ use calve_fleet::control::Stage;
 use calve_fleet::{
     BootError, BuildError, CallError, FleetError, FreezeError, HostError, OpenError, WorkerError,
 };
-use calve_proto::SessionError;
+use calve_proto::{FunctionError, SessionError};
 
-use super::classify::{function, store};
+use super::classify::{function, remedy, store};
 use super::{Failure, Status};
 
 fn worker(error: &WorkerError) -> Status {
@@ -107,6 +107,16 @@ impl From<BuildError> for Failure {
             BuildError::Call { source, .. } => call(source),
             BuildError::Freeze(error) => freeze(error),
         };
-        Self::of(status, &error)
+        Self::of(status, &error).with_remedy(in_build(&error).and_then(|e| remedy(e.kind)))
+    }
+}
+
+/// The function's own error in a failed build.
+pub(crate) fn in_build(error: &BuildError) -> Option<&FunctionError> {
+    match error {
+        BuildError::Boot(BootError::Init(error))
+        | BuildError::Freeze(FreezeError::Guest(error))
+        | BuildError::Warm { source: error, .. } => Some(error),
+        _ => None,
     }
 }

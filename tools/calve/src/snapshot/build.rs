@@ -6,15 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use calve_fleet::{
-    BootError, BuildError, BuildSpec, Function, FunctionError, LogStream, Step, build_snapshot_with,
-};
+use calve_fleet::{BuildError, BuildSpec, Function, LogStream, Step, build_snapshot_with};
 use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
 use tempfile::TempDir;
 
 use crate::args::Build;
-use crate::failure::{Failure, Status};
+use crate::failure::{self, Failure, Status};
 use crate::logs::Logs;
 use crate::progress::Bar;
 use crate::run::ErrorObject;
@@ -32,6 +30,8 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     }
     let (_folder, code) = pack(&args)?;
     let store = place.open()?;
+    // Taken and given back, so that a name that is wrong or in use is told before minutes have been spent.
+    drop(store.draft(&args.name)?);
     fleet::check_host()?;
     let spec = BuildSpec {
         kernel: args.kernel.clone().map_or_else(image::ensure_kernel, Ok)?,
@@ -96,19 +96,10 @@ fn show(bar: &Bar, name: &str, step: Step) {
 
 /// A failure of the function is printed as JSON on stdout, like that of a call, besides the line.
 fn fail(error: BuildError, name: &str) -> Failure {
-    if let Some(error) = function_error(&error).filter(|_| !interrupt::came())
+    if let Some(error) = failure::in_build(&error).filter(|_| !interrupt::came())
         && let Err(failure) = stdio::print_json(&ErrorObject::from(error))
     {
         return failure;
     }
     Failure::from(error).about(name)
-}
-
-fn function_error(error: &BuildError) -> Option<&FunctionError> {
-    match error {
-        BuildError::Boot(BootError::Init(error)) => Some(error),
-        BuildError::Warm { source, .. } => Some(source),
-        BuildError::Freeze(calve_fleet::FreezeError::Guest(error)) => Some(error),
-        _ => None,
-    }
 }
