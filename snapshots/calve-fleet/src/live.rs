@@ -46,7 +46,9 @@ impl LiveMachine {
         let (shape, cmdline, within) = (spec.shape, spec.cmdline.clone(), spec.up_timeout);
         let (listener, stream) =
             waiting_stream().map_err(|e| WorkerError::Setup("make a stream", e))?;
-        let mut worker = launch(fleet, spec, Some(listener))?;
+        let mut worker = launch(fleet, spec, Some(&listener))?;
+        // The worker has its own copy; a listener of ours would keep the socket alive.
+        drop(listener);
         worker.wait_up(within)?;
         let boot = started.elapsed();
         let line =

@@ -84,7 +84,7 @@ impl Machine {
 pub(crate) fn launch(
     fleet: &Fleet,
     spec: BootSpec,
-    listener: Option<UnixListener>,
+    listener: Option<&UnixListener>,
 ) -> Result<Worker, WorkerError> {
     let BootSpec { shape, kernel, initrd, cmdline, disks, console, ports, up_timeout: _ } = spec;
     let (mut worker, _) = fleet.shell(shape)?;
@@ -101,7 +101,7 @@ pub(crate) fn launch(
     let mut fds = vec![kernel.as_fd()];
     fds.extend(initrd.as_ref().map(AsFd::as_fd));
     fds.extend(disks.iter().map(|(file, _)| file.as_fd()));
-    fds.extend(listener.as_ref().map(AsFd::as_fd));
+    fds.extend(listener.map(AsFd::as_fd));
     fds.extend(console.output.as_ref().map(AsFd::as_fd));
     fds.extend(console.input.as_ref().map(AsFd::as_fd));
     let boot = Boot { cmdline, initrd: initrd.is_some(), attach };

@@ -1,6 +1,7 @@
 //! Nothing is left behind: not after 500 clones, not after the fleet's own violent end.
 //!
 //! Each test counts what its process has, so each runs in a process of its own.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 
 mod common;
 
@@ -39,7 +40,7 @@ fn five_hundred_clones() {
     let (fleet, store) = (fleet(), store());
     let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
     let cycle = |n: usize| {
-        let door = (n % 10 == 0).then(|| store.dir.path().join(format!("{n}.sock")));
+        let door = (n.is_multiple_of(10)).then(|| store.dir.path().join(format!("{n}.sock")));
         let options = calve_fleet::ThawOptions { listen: door, ..Default::default() };
         let mut clone = fleet.thaw_with(&frozen, options).unwrap();
         clone.wait_running().unwrap();

@@ -1,8 +1,9 @@
 //! Workers around tiny bare-metal guests: birth, boot, pause, save, thaw, death.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use calve_fleet::{CallError, CallOptions, Death, End, WorkerError};
 use common::{
@@ -80,10 +81,15 @@ fn successor(letter: char) -> char {
 fn a_clone_takes_a_prepared_shell() {
     let (fleet, store) = (fleet(), store());
     let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
-    fleet.prepare(frozen.shape(), 1).unwrap();
-    let mut clone = fleet.thaw(&frozen).unwrap();
-    assert_eq!(fleet.prepared(frozen.shape()), 0);
-    clone.wait_running().unwrap();
+    for ahead in [0, 1, 0, 1] {
+        fleet.prepare(frozen.shape(), ahead).unwrap();
+        assert_eq!(fleet.prepared(frozen.shape()), ahead);
+        let started = Instant::now();
+        let mut clone = fleet.thaw(&frozen).unwrap();
+        assert_eq!(fleet.prepared(frozen.shape()), 0);
+        clone.wait_running().unwrap();
+        println!("{ahead} shells ahead: running after {:?}", started.elapsed());
+    }
 }
 
 #[test]

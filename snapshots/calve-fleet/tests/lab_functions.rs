@@ -1,4 +1,5 @@
 //! Whole functions in Linux guests: built, frozen, thawed, called.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 
 mod common;
 #[path = "common/lab.rs"]

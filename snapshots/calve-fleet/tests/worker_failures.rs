@@ -1,4 +1,5 @@
 //! Workers that are none: programs that are missing, die, or talk nonsense. Needs no /dev/kvm.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 
 mod common;
 

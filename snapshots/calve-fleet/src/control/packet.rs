@@ -65,7 +65,9 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
             let data = unsafe { libc::CMSG_DATA(part) }.cast::<RawFd>();
             for n in 0..count {
                 // SAFETY: the kernel wrote `count` descriptors behind the header.
-                let fd = unsafe { data.add(n).read_unaligned() };
+                let place = unsafe { data.add(n) };
+                // SAFETY: one of them lies there, possibly unaligned.
+                let fd = unsafe { place.read_unaligned() };
                 // SAFETY: it has just been installed for us, and nobody else knows of it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }

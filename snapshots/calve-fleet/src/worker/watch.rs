@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Activity, PATIENCE, Worker};
+use crate::console::Tail;
 use crate::control::{ControlError, Received, Report, VERSION};
 use crate::error::WorkerError;
 
@@ -100,7 +101,7 @@ impl Worker {
         stream: Option<(BorrowedFd<'_>, PollFlags)>,
     ) -> Result<Ready, WorkerError> {
         let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let console = self.console.as_ref().and_then(|tail| tail.fd());
+        let console = self.console.as_ref().and_then(Tail::fd);
         let mut fds =
             vec![input(self.control.as_fd()), input(self.process.as_fd()), input(self.cancel.fd())];
         let at_console = fds.len();

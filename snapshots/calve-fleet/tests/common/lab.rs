@@ -1,5 +1,6 @@
 //! Python functions in Linux guests, for tests that run in the lab.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "as in `common`")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "as in `common`")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -59,13 +60,14 @@ impl Lab {
         self.fleet.thaw(&self.frozen(name)).unwrap()
     }
 
+    #[allow(clippy::result_large_err, reason = "the library's own, once a test")]
     pub fn build(&self, name: &str, handler: &str, warm: &[&[u8]]) -> Result<(), BuildError> {
         let spec = BuildSpec {
             name: name.to_owned(),
             memory_mib: 256,
             vcpus: 1,
-            kernel: self.in_ram("kernel", &cached("kernel", "vmlinux")),
-            root: self.in_ram("root", &cached("root/python3.11-", "root.erofs")),
+            kernel: self.in_ram("kernel", || cached("kernel", "vmlinux")),
+            root: self.in_ram("root", || cached("root/python3.11-", "root.erofs")),
             code: Some(self.code()),
             cmdline: CMDLINE.to_owned(),
             function: function(handler),
@@ -76,10 +78,10 @@ impl Lab {
     }
 
     /// A copy of a file that the lab shares with its host: reading those is slow.
-    fn in_ram(&self, name: &str, path: &Path) -> PathBuf {
+    fn in_ram(&self, name: &str, original: impl FnOnce() -> PathBuf) -> PathBuf {
         let copy = self.dir.path().join(name);
         if !copy.exists() {
-            std::fs::copy(path, &copy).unwrap();
+            std::fs::copy(original(), &copy).unwrap();
         }
         copy
     }

@@ -1,5 +1,6 @@
 //! Fleets, stores and tiny guests for tests.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -123,25 +123,25 @@ const fn bits(value: libc::c_int) -> u64 {
 }
 
 /// Makes a stream non-blocking.
-const FIONBIO: u64 = libc::FIONBIO as u64;
+const FIONBIO: u64 = libc::FIONBIO;
 
 /// `KVMIO` of Linux `include/uapi/linux/kvm.h`.
 const KVMIO: u8 = 0xae;
 
 const fn none(number: u8) -> u64 {
-    nix::request_code_none!(KVMIO, number) as u64
+    nix::request_code_none!(KVMIO, number)
 }
 
 const fn read<T>(number: u8) -> u64 {
-    nix::request_code_read!(KVMIO, number, size_of::<T>()) as u64
+    nix::request_code_read!(KVMIO, number, size_of::<T>())
 }
 
 const fn write<T>(number: u8) -> u64 {
-    nix::request_code_write!(KVMIO, number, size_of::<T>()) as u64
+    nix::request_code_write!(KVMIO, number, size_of::<T>())
 }
 
 const fn both<T>(number: u8) -> u64 {
-    nix::request_code_readwrite!(KVMIO, number, size_of::<T>()) as u64
+    nix::request_code_readwrite!(KVMIO, number, size_of::<T>())
 }
 
 /// What a machine asks of KVM once it exists: to run, and to save and load its state. No call here
