@@ -25,6 +25,9 @@ pub struct CallOptions<'a> {
     pub logs: Option<&'a mut LogSink<'a>>,
     /// X-Ray trace header for the function, or empty.
     pub trace_id: &'a str,
+    /// Leave out what costs a round trip to the worker and a walk through its page tables after
+    /// the answer: `thaw_us`, `load_us` and `private_kib`.
+    pub unmeasured: bool,
 }
 
 impl CallOptions<'_> {
@@ -54,7 +57,7 @@ pub struct Outcome {
 /// was [prepared](crate::Fleet::prepare) existed before it, any other worker is born after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// Decision → first vCPU's entry into the guest, µs.
+    /// Decision → first vCPU's entry into the guest, µs; of a machine's first call only.
     pub thaw_us: Option<u64>,
     /// Content in the worker's hands → first vCPU's entry, µs: the part that is left where a shell
     /// waits already.
@@ -151,7 +154,7 @@ impl Callee {
         let within = options.timeout.unwrap_or(self.timeout).saturating_add(grace);
         self.conversation.stream().want("answer", within);
         self.conversation.set_deadline(started.checked_add(within));
-        let CallOptions { timeout, trace_id, logs, .. } = options;
+        let CallOptions { timeout, trace_id, logs, unmeasured, .. } = options;
         let call = Call { request_id, event, timeout, trace_id };
         let mut nowhere = |_: calve_proto::LogStream, _: &[u8]| {};
         let answer = self.converse(|callee| {
@@ -166,7 +169,7 @@ impl Callee {
             })
         });
         match answer {
-            Ok(answer) => Ok(self.outcome(answer, started)),
+            Ok(answer) => Ok(self.outcome(answer, started, !unmeasured)),
             Err(broken) => Err(self.failed(broken, within, grace)),
         }
     }
@@ -224,14 +227,14 @@ impl Callee {
         }
     }
 
-    fn outcome(&mut self, answer: Answer, started: Instant) -> Outcome {
+    fn outcome(&mut self, answer: Answer, started: Instant, measured: bool) -> Outcome {
         let ended = Instant::now();
         let first = !std::mem::replace(&mut self.called, true);
         let mut worker = self.conversation.stream().worker();
         // First of all: what else happens here is not the clone's doing.
-        let private_kib = worker.private_kib();
+        let private_kib = measured.then(|| worker.private_kib()).flatten();
         // A machine that ended between its answer and here has still answered.
-        let stats = worker.stats().ok();
+        let stats = measured.then(|| worker.stats().ok()).flatten();
         let entered = stats.and_then(|stats| stats.entered_ns).filter(|_| first);
         let since = |from: u64| entered.map(|at| at.saturating_sub(from) / 1_000);
         let decision = if first { self.decision.at } else { started };

@@ -68,6 +68,11 @@ impl Clone {
         self.callee.conversation.stream().worker().pid()
     }
 
+    /// Private memory of its worker, guest included, KiB.
+    pub fn private_kib(&self) -> Option<u64> {
+        self.callee.conversation.stream().worker().private_kib()
+    }
+
     /// The end of its console.
     pub fn console(&self) -> String {
         self.callee.conversation.stream().worker().console_text()

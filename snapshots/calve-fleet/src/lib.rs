@@ -81,6 +81,18 @@ pub use live::LiveMachine;
 pub use machine::Machine;
 pub use worker::Death;
 
+/// Machines move between threads, fleets and snapshots are shared by them.
+const _: () = {
+    const fn moves<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+    moves::<Clone>();
+    moves::<LiveMachine>();
+    moves::<Machine>();
+    is_shared::<Fleet>();
+    is_shared::<Frozen>();
+    is_shared::<Canceller>();
+};
+
 pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

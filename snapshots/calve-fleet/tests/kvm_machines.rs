@@ -223,6 +223,19 @@ fn the_public_door_goes_with_the_clone() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
+fn an_idle_clone_is_small() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    clone.wait_running().unwrap();
+    let kib = clone.private_kib().unwrap();
+    println!("{kib} KiB private");
+    // The budget is 1 MiB for a release build; a debug build is several times that.
+    assert!(kib < if cfg!(debug_assertions) { 8 << 10 } else { 1 << 10 }, "{kib} KiB");
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
 fn this_host_can_thaw_what_it_froze() {
     let (fleet, store) = (fleet(), store());
     let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);

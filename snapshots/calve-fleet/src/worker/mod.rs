@@ -213,8 +213,12 @@ impl Worker {
 
     /// Asks what happened when.
     pub(crate) fn stats(&mut self) -> Result<Stats, WorkerError> {
+        /// An answer must not wait long for figures about it.
+        const PATIENCE: Duration = Duration::from_secs(5);
         self.send(&Command::Stats, &[])?;
-        self.expect(&Wanted::of_worker("give its figures"), |report, _| match report {
+        let what = "give its figures";
+        let wanted = Wanted { what, since: Instant::now(), within: PATIENCE };
+        self.expect(&wanted, |report, _| match report {
             Report::Stats(stats) => Some(*stats),
             _ => None,
         })
