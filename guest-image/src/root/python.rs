@@ -15,8 +15,10 @@ pub(super) fn compiler(tree: &Path) -> Command {
     let mut python = Command::new(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
     python.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
     python.arg(tree.join("usr/bin/python3.11"));
+    // The interpreter's own imports must not leave compiled files of the other kind, with the host's paths in them.
+    python.arg("-B");
     // One process: what is shared between constants in a compiled file depends on the order of compilation.
-    python.args(["-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash"]);
+    python.args(["-m", "compileall", "-f", "-q", "-j1", "--invalidation-mode", "unchecked-hash"]);
     // Tracebacks name files by their path in the guest.
     python.arg("-s").arg(tree).args(["-p", "/"]);
     python.args(LIBRARIES.map(|dir| tree.join(dir)));

@@ -4,8 +4,8 @@ use crate::apt::StandIn;
 use crate::digest::Key;
 use crate::runtime::Runtime;
 
-/// Changes whenever the steps of [`super::base`] change what comes out; part of the key.
-const STEPS: &str = "1";
+/// Changes whenever the steps of [`super::fill`] change what comes out; part of the key.
+const STEPS: &str = "2";
 
 /// What a root is made of.
 pub(super) struct Recipe {
