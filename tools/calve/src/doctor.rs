@@ -81,11 +81,14 @@ pub(crate) fn run(place: &Place, json: bool) -> Result<(), Failure> {
     Err(Failure::new(Status::Host, text))
 }
 
+/// Remedies stand below what they are for: beside it, lines would be too long for a terminal.
 fn table(checks: &[Check]) -> String {
-    let mut table = Table::new(["CHECK", "STATUS", "FOUND", "REMEDY"]);
+    let mut table = Table::new(["STATUS", "CHECK", "FOUND"]);
     for check in checks {
-        let remedy = check.remedy.clone().unwrap_or_default();
-        table.row([check.name.into(), check.status.to_string(), check.found.clone(), remedy]);
+        table.row([check.status.to_string(), check.name.into(), check.found.clone()]);
+        if let Some(remedy) = &check.remedy {
+            table.row([String::new(), String::new(), format!("remedy: {remedy}")]);
+        }
     }
     table.render()
 }

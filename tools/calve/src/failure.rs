@@ -75,7 +75,7 @@ impl Failure {
     pub(crate) fn about(self, object: impl fmt::Display) -> Self {
         let object = object.to_string();
         match self {
-            Self::Told { status, line } if !line.contains(&object) => {
+            Self::Told { status, line } if !names(&line, &object) => {
                 Self::Told { status, line: format!("{object}: {line}") }
             }
             other => other,
@@ -108,4 +108,13 @@ impl Failure {
             Self::ReaderGone => None,
         }
     }
+}
+
+/// Whether `line` has `object` in it as a whole: a snapshot called `n` is not named by every word with an n.
+fn names(line: &str, object: &str) -> bool {
+    let within = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "-_.".contains(c));
+    line.match_indices(object).any(|(at, _)| {
+        let after = &line[at + object.len()..];
+        !within(line[..at].chars().next_back()) && !within(after.chars().next())
+    })
 }

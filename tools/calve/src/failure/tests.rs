@@ -106,4 +106,6 @@ fn a_guest_s_text_cannot_break_the_line() {
 fn the_object_is_named_once() {
     assert_eq!(text(Failure::usage("broken").about("py")), "py: broken");
     assert_eq!(text(Failure::usage("no snapshot `py`").about("py")), "no snapshot `py`");
+    assert_eq!(text(Failure::usage("cannot run").about("n")), "n: cannot run");
+    assert_eq!(text(Failure::usage("/a/b-c is gone").about("/a/b")), "/a/b: /a/b-c is gone");
 }
