@@ -10,6 +10,7 @@ use std::time::Duration;
 use calve_proto::limits::{DEFAULT_INIT_TIMEOUT_MS, DEFAULT_TIMEOUT_MS, UP_PORT};
 use calve_proto::wire;
 use calve_vmm::{Access, Shape};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 /// A machine to boot.
 #[derive(Debug)]
@@ -101,7 +102,9 @@ impl Ports {
 
     /// Hands a connection to whoever wants it; otherwise it is closed.
     pub(crate) fn deliver(&self, port: u32, stream: OwnedFd) {
-        if let Some(receiver) = self.accept.get(&port) {
+        // A worker can pass descriptors of anything.
+        let is_stream = getsockopt(&stream, sockopt::SockType) == Ok(SockType::Stream);
+        if let Some(receiver) = self.accept.get(&port).filter(|_| is_stream) {
             // A receiver that is gone wants no more connections.
             let _ = receiver.send(UnixStream::from(stream));
         }
@@ -159,4 +162,40 @@ impl Function {
 /// Milliseconds, never the zero that means "default".
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_reaches_the_receiver_of_its_port() {
+        let (sender, receiver) = channel();
+        let ports = Ports::default().accept(7, sender);
+        assert_eq!(ports.numbers(), [UP_PORT, 7]);
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ports.deliver(7, theirs.into());
+        receiver.try_recv().unwrap().write_all(b"x").unwrap();
+        ours.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_stream_or_for_nobody_is_closed() {
+        let (sender, receiver) = channel();
+        let ports = Ports::default().accept(7, sender);
+        ports.deliver(7, File::open("/dev/null").unwrap().into());
+        ports.deliver(8, UnixStream::pair().unwrap().0.into());
+        assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_agents_port_and_too_many_are_not_given_away() {
+        let (sender, _receiver) = channel();
+        let most = (0..200).fold(Ports::default(), |p, n| p.accept(n, sender.clone()));
+        assert_eq!(most.numbers().len(), Ports::MAX);
+        assert_eq!(Ports::default().accept(UP_PORT, sender).numbers(), [UP_PORT]);
+    }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use calve_proto::FunctionError;
 
-use crate::call::{CallError, CallOptions, Callee, Outcome};
+use crate::call::{CallError, CallOptions, Outcome};
+use crate::callee::Callee;
 use crate::door::Door;
 use crate::error::WorkerError;
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -14,12 +15,17 @@ use crate::control::{MAX_TEXT, printable};
 /// never stops cannot keep the reader.
 const DRAIN: usize = 64 << 10;
 
+/// How long a pipe that was just drained is left alone, so that a guest that floods its console
+/// costs its host little: a full pipe loses bytes, and only the last count.
+const REST: Duration = Duration::from_millis(10);
+
 /// The reading end of a pipe, and the last [`MAX_TEXT`] bytes that came through it.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pipe: File,
     last: VecDeque<u8>,
     open: bool,
+    drained: Option<Instant>,
 }
 
 impl Tail {
@@ -27,18 +33,25 @@ impl Tail {
     /// its reader loses bytes.
     pub(crate) fn new() -> nix::Result<(Self, OwnedFd)> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        Ok((Self { pipe: read.into(), last: VecDeque::new(), open: true }, write))
+        Ok((Self { pipe: read.into(), last: VecDeque::new(), open: true, drained: None }, write))
     }
 
-    /// The pipe, while there is a writer.
+    /// The pipe, while there is a writer and it does not rest.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.open.then(|| self.pipe.as_fd())
+        (self.open && self.rest().is_none()).then(|| self.pipe.as_fd())
+    }
+
+    /// How much longer the pipe rests, if it does.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        let left = REST.checked_sub(self.drained?.elapsed())?;
+        (self.open && !left.is_zero()).then_some(left)
     }
 
     /// Takes what is in the pipe.
     pub(crate) fn drain(&mut self) {
         let mut chunk = [0; 4 << 10];
         let mut taken = 0;
+        self.drained = Some(Instant::now());
         while self.open && taken < DRAIN {
             match self.pipe.read(&mut chunk) {
                 Ok(0) => self.open = false,
@@ -76,10 +89,19 @@ mod tests {
         }
         let text = tail.text();
         assert!(text.ends_with("line 1999") && text.len() <= MAX_TEXT);
-        assert!(tail.fd().is_some());
         drop(pipe);
         tail.drain();
-        assert!(tail.fd().is_none());
+        assert!(tail.fd().is_none() && tail.rest().is_none());
+    }
+
+    #[test]
+    fn a_drained_pipe_rests() {
+        let (mut tail, _pipe) = Tail::new().unwrap();
+        assert!(tail.fd().is_some());
+        tail.drain();
+        assert!(tail.fd().is_some() == tail.rest().is_none());
+        std::thread::sleep(REST);
+        assert!(tail.fd().is_some());
     }
 
     #[test]

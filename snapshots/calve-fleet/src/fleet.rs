@@ -13,7 +13,7 @@ use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function, Ports};
-use crate::call::{Callee, Decision};
+use crate::callee::{Callee, Decision};
 use crate::cancel::Canceller;
 use crate::clone::Clone;
 use crate::console::Tail;

@@ -49,6 +49,7 @@
 mod boot;
 mod build;
 mod call;
+mod callee;
 mod cancel;
 mod clone;
 mod console;

@@ -11,7 +11,8 @@ use calve_proto::{LogSink, Opening, Session, SessionError};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function};
-use crate::call::{CallError, CallOptions, Callee, Decision, Outcome};
+use crate::call::{CallError, CallOptions, Outcome};
+use crate::callee::{Callee, Decision};
 use crate::error::{BootError, WorkerError};
 use crate::fleet::Fleet;
 use crate::identity;

@@ -110,6 +110,8 @@ impl Worker {
         fds.extend(stream.map(|(fd, flags)| PollFd::new(fd, flags)));
         // Once the machine has ended, only what is there already counts.
         let left = if self.ended.is_some() { Duration::ZERO } else { left };
+        let rest = self.console.as_ref().and_then(Tail::rest);
+        let left = rest.map_or(left, |rest| left.min(rest));
         match poll(&mut fds, timeout(left)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(WorkerError::Setup("poll", e.into())),

@@ -1,0 +1,100 @@
+//! What a worker is told to do, each with the wait for its answer.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::{Activity, Wake, Wanted, Worker};
+use crate::control::{Command, ControlError, End, Report, Stats};
+use crate::error::WorkerError;
+
+impl Worker {
+    /// Waits for the report that `pick` takes; any other that is not handled here is a breach of
+    /// the protocol.
+    pub(crate) fn expect<T>(
+        &mut self,
+        wanted: &Wanted,
+        pick: impl Fn(&Report, Vec<OwnedFd>) -> Option<T>,
+    ) -> Result<T, WorkerError> {
+        loop {
+            if let Wake::Report(report, fds) = self.wait(wanted, None)? {
+                return pick(&report, fds).ok_or(ControlError::OutOfTurn(report.name()).into());
+            }
+        }
+    }
+
+    /// Waits until the agent has said "I am up".
+    pub(crate) fn wait_up(&mut self, within: Duration) -> Result<(), WorkerError> {
+        let wanted = Wanted { what: "start its agent", since: Instant::now(), within };
+        while !self.up {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the machine has its content and was let run.
+    pub(crate) fn wait_running(&mut self) -> Result<(), WorkerError> {
+        self.wait_for(Activity::Running, "run")
+    }
+
+    /// Pauses the machine. No effect on a paused one.
+    pub(crate) fn pause(&mut self) -> Result<(), WorkerError> {
+        if self.activity != Activity::Paused {
+            self.wait_running()?;
+            self.send(&Command::Pause, &[])?;
+        }
+        self.wait_for(Activity::Paused, "pause")
+    }
+
+    /// Lets a paused machine run. No effect on a running one.
+    pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
+        if self.activity == Activity::Paused {
+            self.send(&Command::Resume, &[])?;
+        }
+        self.wait_running()
+    }
+
+    fn wait_for(&mut self, activity: Activity, what: &'static str) -> Result<(), WorkerError> {
+        let wanted = Wanted::of_worker(what);
+        while self.activity != activity {
+            self.wait(&wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// State and memory of a paused machine that was booted, as files.
+    pub(crate) fn save(&mut self) -> Result<[OwnedFd; 2], WorkerError> {
+        self.send(&Command::Save, &[])?;
+        self.expect(&Wanted::of_worker("give back its state"), |report, fds| match report {
+            Report::Saved => fds.try_into().ok(),
+            _ => None,
+        })
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) fn wait_end(&mut self, within: Duration) -> Result<End, WorkerError> {
+        let wanted = Wanted { what: "end", since: Instant::now(), within };
+        loop {
+            match self.wait(&wanted, None) {
+                Ok(Wake::Report(report, _)) => {
+                    return Err(ControlError::OutOfTurn(report.name()).into());
+                }
+                Ok(_) => {}
+                Err(WorkerError::Ended { end, .. }) => return Ok(end),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Asks what happened when.
+    pub(crate) fn stats(&mut self) -> Result<Stats, WorkerError> {
+        /// An answer must not wait long for figures about it.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        self.send(&Command::Stats, &[])?;
+        let what = "give its figures";
+        let wanted = Wanted { what, since: Instant::now(), within: PATIENCE };
+        self.expect(&wanted, |report, _| match report {
+            Report::Stats(stats) => Some(*stats),
+            _ => None,
+        })
+    }
+}
