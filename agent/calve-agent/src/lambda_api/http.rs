@@ -1,64 +1,20 @@
 //! One connection of the Runtime API: HTTP/1.1 with keep-alive (RFC 9112), bounded.
 //!
-//! Heads are parsed by `httparse`. Requests are served one at a time: bytes of a pipelined request wait in the buffer
+//! Requests are served one at a time: bytes of a pipelined request wait in the buffer
 //! until the answer before it is out.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use calve_proto::limits::MAX_BODY;
-
-use super::chunked::{ChunkError, Chunked};
+use super::chunked::ChunkError;
+use super::head::{self, Framing, Head, Partial, Request};
 use super::reply::Reply;
 use crate::control::is_transient;
 use crate::poll::{Interest, Poll, Token, Watch};
 
-/// Longest head. AWS's clients put an X-Ray cause of up to 1 MiB into a header.
-const MAX_HEAD: usize = (1 << 20) + (64 << 10);
-
-/// Largest body that is read to its end only to be refused, so that the client reads our answer instead of a reset.
-const MAX_REFUSED: usize = 64 << 20;
-
-/// Most headers of a request.
-const MAX_HEADERS: usize = 64;
-
 /// Bytes asked for in one read: a first small one, then larger ones for a body.
 const FIRST_READ: usize = 4 << 10;
 const BODY_READ: usize = 64 << 10;
-
-/// The methods that the API knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Post,
-    Other,
-}
-
-/// A whole request.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) path: String,
-    /// `Lambda-Runtime-Function-Error-Type`.
-    pub(super) error_type: Option<String>,
-    pub(super) body: Vec<u8>,
-}
-
-/// How much body is to come.
-#[derive(Debug)]
-enum Framing {
-    Length(usize),
-    Chunked(Chunked),
-    /// Too large: so many bytes are to be skipped before the refusal.
-    Refused(usize),
-}
-
-/// A request whose head is in.
-#[derive(Debug)]
-struct Partial {
-    request: Request,
-    framing: Framing,
-}
 
 /// A client's connection.
 #[derive(Debug)]
@@ -117,11 +73,13 @@ impl Connection {
 
     fn try_next(&mut self) -> Result<Option<Request>, Reply> {
         if self.partial.is_none() {
-            let Some((partial, used, expects_continue)) = parse_head(&self.input)? else {
+            let Some(Head { partial, used, keep_alive, expects_continue }) =
+                head::parse(&self.input)?
+            else {
                 return Ok(None);
             };
-            self.keep_alive = partial.1;
-            self.partial = Some(partial.0);
+            self.keep_alive = keep_alive;
+            self.partial = Some(partial);
             self.input.drain(..used);
             if expects_continue {
                 self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -195,53 +153,4 @@ impl Connection {
         poll.set(&mut self.watch, &self.stream, Interest { read, write })?;
         Ok(true)
     }
-}
-
-/// Partial request and keep-alive, bytes used, whether the client waits for "100 Continue".
-type Head = ((Partial, bool), usize, bool);
-
-/// Parses a head; `None` if it is not complete.
-fn parse_head(input: &[u8]) -> Result<Option<Head>, Reply> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Request::new(&mut headers);
-    let used = match head.parse(input) {
-        Ok(httparse::Status::Complete(used)) if used <= MAX_HEAD => used,
-        Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD => return Ok(None),
-        Ok(_) => return Err(Reply::head_too_large()),
-        Err(httparse::Error::TooManyHeaders) => return Err(Reply::head_too_large()),
-        Err(e) => return Err(Reply::malformed(&e.to_string())),
-    };
-    let method = match head.method {
-        Some("GET") => Method::Get,
-        Some("POST") => Method::Post,
-        _ => Method::Other,
-    };
-    let path = head.path.unwrap_or_default().to_owned();
-    let get = |name: &str| {
-        let found = head.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
-        found.and_then(|h| std::str::from_utf8(h.value).ok())
-    };
-    let has = |name: &str, token: &str| {
-        get(name).is_some_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
-    };
-    let framing = if has("Transfer-Encoding", "chunked") {
-        Framing::Chunked(Chunked::new(MAX_BODY))
-    } else {
-        let len = get("Content-Length").map_or(Ok(0), |v| v.trim().parse::<usize>());
-        let len = len.map_err(|_| Reply::malformed("Content-Length is no number"))?;
-        match len {
-            0..=MAX_BODY => Framing::Length(len),
-            len if len <= MAX_REFUSED => Framing::Refused(len),
-            _ => return Err(Reply::too_large()),
-        }
-    };
-    let keep_alive = if head.version == Some(0) {
-        has("Connection", "keep-alive")
-    } else {
-        !has("Connection", "close")
-    };
-    let error_type = get("Lambda-Runtime-Function-Error-Type").map(str::to_owned);
-    let expects_continue = has("Expect", "100-continue");
-    let request = Request { method, path, error_type, body: Vec::new() };
-    Ok(Some(((Partial { request, framing }, keep_alive), used, expects_continue)))
 }

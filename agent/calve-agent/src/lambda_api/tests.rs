@@ -1,8 +1,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use calve_proto::ErrorKind;
 use calve_proto::limits::MAX_BODY;
 
+use super::routes::PREFIX;
 use super::*;
 
 /// The API and the loop around it, with blocking clients in the same thread: each step runs the loop until it is idle.
