@@ -3,33 +3,20 @@
 //! A program that is missing is reported with the Debian package that has it; one that fails, with the line of its
 //! error output that says why. A build stays interruptible while a program runs.
 
+mod error;
+
+pub use error::CommandError;
+
 use crate::progress::Progress;
+use error::missing;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
-
-/// Programs the recipes run and the Debian packages they come in.
-const PACKAGES: &[(&str, &str)] = &[
-    ("apt-get", "apt"),
-    ("bc", "bc"),
-    ("bison", "bison"),
-    ("dpkg-deb", "dpkg"),
-    ("dpkg-query", "dpkg"),
-    ("flex", "flex"),
-    ("gcc", "gcc"),
-    ("gzip", "gzip"),
-    ("make", "make"),
-    ("mkfs.erofs", "erofs-utils"),
-    ("strip", "binutils"),
-    ("tar", "tar"),
-    ("unshare", "util-linux"),
-    ("xz", "xz-utils"),
-];
 
 /// How often a running program's builder is asked whether to give up.
 const POLL: Duration = Duration::from_millis(100);
@@ -39,50 +26,6 @@ const TAIL_LINES: usize = 30;
 
 /// Longest line of output looked at, in bytes; the rest of a longer one counts as further lines.
 const MAX_LINE: u64 = 4096;
-
-/// A program that could not do its part.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It is not installed.
-    #[error("`{program}` is not installed: run `apt-get install {package}`")]
-    Missing {
-        /// The program.
-        program: String,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
-    /// It could not be started or waited for.
-    #[error("cannot run `{program}`")]
-    Run {
-        /// The program.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with a failure.
-    #[error("`{program}` failed ({status}): {}", telling_line(stderr))]
-    Failed {
-        /// The program.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines it wrote to its error output.
-        stderr: Vec<String>,
-    },
-    /// The caller gave up; the program was ended.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-/// The line of an error output that most likely tells the cause: the first that calls itself an error, else the last.
-fn telling_line(stderr: &[String]) -> &str {
-    const MARKS: [&str; 4] = ["No space left", "E: ", "error:", "Error:"];
-    MARKS
-        .iter()
-        .find_map(|mark| stderr.iter().find(|line| line.contains(mark)))
-        .or(stderr.iter().rev().find(|line| !line.trim().is_empty()))
-        .map_or("it said nothing", |line| line.trim())
-}
 
 /// Fails with the name of the package when one of `programs` is not on PATH. For programs that others start: a
 /// missing `flex` would otherwise surface as a strange failure of `make`.
@@ -105,11 +48,6 @@ fn not_started(program: &str) -> impl FnOnce(io::Error) -> CommandError {
         io::ErrorKind::NotFound => missing(program),
         _ => CommandError::Run { program: program.to_owned(), source },
     }
-}
-
-fn missing(program: &str) -> CommandError {
-    let package = PACKAGES.iter().find(|(name, _)| *name == program).map_or("it", |(_, p)| *p);
-    CommandError::Missing { program: program.to_owned(), package }
 }
 
 /// Runs a program to its end; each line of its output goes to `on_line`.

@@ -5,65 +5,26 @@
 //! only; nothing here can turn that off. Packages are never installed and their maintainer scripts never run.
 
 mod deb;
+mod error;
 mod sources;
+mod stand_in;
 
 pub(crate) use deb::Deb;
 pub use deb::Package;
+pub use error::AptError;
 use sources::Mirrors;
+pub(crate) use stand_in::StandIn;
 
-use crate::cache::{Cache, CacheError, Lock};
+use crate::cache::{Cache, Lock};
 use crate::command::{self, CommandError};
 use crate::digest;
-use crate::fsutil::{self, FileError};
+use crate::fsutil;
 use crate::progress::Progress;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The keys Debian signs its releases with (package debian-archive-keyring).
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-/// Why packages could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum AptError {
-    /// Nothing could be verified.
-    #[error("{KEYRING} is missing: run `apt-get install debian-archive-keyring`")]
-    NoKeyring,
-    /// The index of a release could not be fetched or verified.
-    #[error("cannot update the package index of Debian {suite}: check the network and {KEYRING}")]
-    Update {
-        /// The release.
-        suite: &'static str,
-        /// What apt-get said.
-        source: CommandError,
-    },
-    /// Packages could not be resolved or downloaded.
-    #[error("cannot download {what} from Debian {suite}")]
-    Download {
-        /// The release.
-        suite: &'static str,
-        /// What was wanted.
-        what: String,
-        /// What apt-get said.
-        source: CommandError,
-    },
-    /// apt-get printed something that is no list of packages.
-    #[error("apt-get named no package file in `{0}`")]
-    Listing(String),
-    /// The private folder cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The private folder cannot be locked.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-}
-
-/// A package that is declared installed without being there, because only maintainer scripts would use it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StandIn {
-    pub(crate) name: &'static str,
-    /// Virtual packages it also stands for.
-    pub(crate) provides: &'static str,
-}
 
 /// One release's private apt, locked.
 pub(crate) struct Apt {
@@ -91,7 +52,7 @@ impl Apt {
         }
         let sources = Mirrors::of_host(Path::new("/etc/apt")).sources(suite, KEYRING);
         fsutil::write_atomically(&apt.dir.join("debian.sources"), sources.as_bytes())?;
-        fsutil::write_atomically(&apt.dir.join("status"), status(stand_ins).as_bytes())?;
+        fsutil::write_atomically(&apt.dir.join("status"), stand_in::status(stand_ins).as_bytes())?;
 
         progress.stage(&format!("Reading the package index of Debian {suite}"));
         command::quietly(apt.get().args(["-qq", "update"]), progress)
@@ -226,37 +187,4 @@ fn option(name: &str, path: &Path) -> std::ffi::OsString {
     option.push("=");
     option.push(path);
     option
-}
-
-/// A dpkg status file in which exactly the stand-ins are installed.
-fn status(stand_ins: &[StandIn]) -> String {
-    let stanza = |stand_in: &StandIn| {
-        let provides = match stand_in.provides {
-            "" => String::new(),
-            names => format!("Provides: {names}\n"),
-        };
-        // The version only has to satisfy every `>=`.
-        format!(
-            "Package: {}\nStatus: install ok installed\nArchitecture: amd64\nMulti-Arch: foreign\n\
-             Version: 9999\n{provides}Maintainer: nobody <nobody@localhost>\nDescription: stand-in\n\n",
-            stand_in.name
-        )
-    };
-    stand_ins.iter().map(stanza).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stand_ins_are_installed_packages_to_apt() {
-        let status = status(&[
-            StandIn { name: "debconf", provides: "" },
-            StandIn { name: "mawk", provides: "awk" },
-        ]);
-        assert_eq!(status.matches("Status: install ok installed").count(), 2);
-        assert!(status.contains("Package: mawk\n") && status.contains("Provides: awk\n"));
-        assert!(status.ends_with("\n\n"));
-    }
 }

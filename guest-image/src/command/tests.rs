@@ -1,3 +1,4 @@
+use super::error::PACKAGES;
 use super::*;
 use crate::progress::Silent;
 use std::time::Instant;

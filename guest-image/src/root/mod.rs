@@ -8,6 +8,7 @@
 //! The same packages and the same agent give the same bytes. A new agent costs one mkfs run: packages are resolved
 //! and unpacked only when the recipe changed or the caller asks for newer ones.
 
+mod agent;
 mod base;
 mod etc;
 mod fill;
@@ -25,15 +26,10 @@ use crate::erofs;
 use crate::fsutil::{self, FileError, in_file};
 use crate::progress::Progress;
 use crate::runtime::Runtime;
+use agent::Agent;
 use base::Base;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, Permissions};
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-/// Where the agent is in the image; `/sbin` is a symlink to `/usr/sbin`.
-const AGENT: &str = "usr/sbin/calve-agent";
 
 /// Name of the file that completes an image's folder.
 const MANIFEST: &str = "manifest.json";
@@ -190,34 +186,6 @@ pub(crate) fn open(dir: &Path) -> Option<RootImage> {
         runtime: manifest.runtime,
         manifest,
     })
-}
-
-/// The agent's executable.
-struct Agent {
-    path: PathBuf,
-    sha256: String,
-}
-
-impl Agent {
-    fn open(path: &Path) -> Result<Self, RootError> {
-        let mut header = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(20).read_to_end(&mut header))
-            .map_err(in_file("read agent", path))?;
-        // ELF-64, little-endian, machine EM_X86_64 (System V ABI, chapter 4).
-        if !header.starts_with(b"\x7fELF\x02\x01") || header.get(18..20) != Some(&[62, 0][..]) {
-            return Err(RootError::Agent(path.to_owned()));
-        }
-        Ok(Self { path: path.to_owned(), sha256: digest::of_file(path)? })
-    }
-
-    /// Puts the agent into a tree, in place of any other.
-    fn install(&self, tree: &Path) -> Result<(), FileError> {
-        let target = tree.join(AGENT);
-        fs::copy(&self.path, &target).map_err(in_file("write", &target))?;
-        fs::set_permissions(&target, Permissions::from_mode(0o755))
-            .map_err(in_file("set the mode of", &target))
-    }
 }
 
 #[cfg(test)]

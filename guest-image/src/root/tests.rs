@@ -1,5 +1,6 @@
 use super::*;
 use crate::list::{EntryKind, ls};
+use std::fs::{self, File};
 
 /// A file that starts like an agent for the guest.
 fn plant_agent(path: &Path, body: &str) {
