@@ -8,6 +8,9 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
 use common::{
     ALPHABET, Belongings, SILENCE, eventually, fleet, freeze, lives, shape, start, store,
 };
@@ -72,7 +75,9 @@ fn a_dead_shell() {
     fleet.prepare(frozen.shape(), 1).unwrap();
     let [shell] = common::child_pids()[..] else { panic!("one child, the shell") };
     common::kill_9(shell);
-    eventually("the shell is gone", || is_gone(shell));
+    // Until its last thread is gone; the fleet is left to take its exit status.
+    let shell = Id::Pid(Pid::from_raw(shell.try_into().unwrap()));
+    waitid(shell, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
     fleet.thaw(&frozen).unwrap().wait_running().unwrap();
 }
 

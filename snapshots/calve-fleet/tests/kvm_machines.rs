@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use calve_fleet::{CallError, CallOptions, Death, End, WorkerError};
@@ -219,6 +220,26 @@ fn the_public_door_goes_with_the_clone() {
     std::os::unix::net::UnixStream::connect(&path).unwrap();
     drop(clone);
     assert!(!path.exists());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_worker_is_in_its_jail_with_all_its_threads() {
+    let machine = start(&fleet(), SILENCE);
+    let pid = machine.pid();
+    let read = |path: &str| std::fs::read_to_string(format!("/proc/{pid}/{path}")).unwrap();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let threads: Vec<_> = threads.map(|t| t.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(threads.len() >= 3, "main, devices, vCPU");
+    for thread in threads {
+        let status = read(&format!("task/{thread}/status"));
+        assert!(status.contains("Seccomp:\t2\n") && status.contains("NoNewPrivs:\t1\n"));
+    }
+    assert!(read("limits").contains("Max core file size        0                    0"));
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+    let stat = read("stat");
+    let session = stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap();
+    assert_eq!(session, pid.to_string());
 }
 
 #[test]
