@@ -39,7 +39,8 @@ impl Command {
     /// something in the lab: the search path, the home folder and the settings of Calve and Rust.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let passes = |name: &str| {
-            ENV_NAMES.contains(&name) || ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            let known = ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            ENV_NAMES.contains(&name) || known && name != "XDG_RUNTIME_DIR"
         };
         let env = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passes));
         Self {

@@ -34,7 +34,7 @@ Examples:
   calve-lab exec --timeout 60 -- uname -a a command in it; several may run at once
   calve-lab down
 
-What a command writes is gone with the lab; /tmp, /run and /dev/shm start empty.
+What a command writes is gone with the lab; /run and /dev/shm start empty.
 The exit status is the command's; 124 after a time-out, 125 if the lab itself failed.";
 
 #[derive(Subcommand)]

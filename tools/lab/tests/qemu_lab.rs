@@ -71,7 +71,7 @@ fn await_end(pid: &str) {
 #[test]
 #[ignore = "needs QEMU: run by cargo xtask test"]
 fn a_one_shot_lab_is_a_kvm_host_and_leaves_nothing() {
-    let kept = tempfile::Builder::new().prefix("lab").tempdir_in("/var/tmp").unwrap();
+    let kept = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
     let read = kept.path().join("read");
     fs::write(&read, "from outside").unwrap();
     let script = format!(
@@ -148,8 +148,8 @@ fn statuses_are_kept(lab: &Lab) {
     assert_eq!(lab.shell("kill -TERM $$").status, Some(128 + 15));
     let missing = lab.say(&["exec", "--", "/no/such/program"]);
     assert!(missing.stderr.contains("/no/such/program") && missing.status == Some(127));
-    let refused = lab.say(&["exec", "--cwd", "/tmp/nowhere", "--", "true"]);
-    assert!(refused.stderr.contains("no folder /tmp/nowhere") && refused.status == Some(125));
+    let refused = lab.say(&["exec", "--cwd", "/run/nowhere", "--", "true"]);
+    assert!(refused.stderr.contains("no folder /run/nowhere") && refused.status == Some(125));
     let slow = lab.say(&["exec", "--timeout", "1", "--", "sleep", "1000"]);
     assert!(slow.stderr.contains("ended after 1 s") && slow.status == Some(124), "{slow:?}");
 }
@@ -171,7 +171,7 @@ fn callers_run_at_once(lab: &Lab) {
 }
 
 fn changed_files_are_seen(lab: &Lab) {
-    let kept = tempfile::Builder::new().prefix("lab").tempdir_in("/var/tmp").unwrap();
+    let kept = tempfile::Builder::new().prefix("lab").tempdir().unwrap();
     let (old, new) = (kept.path().join("old"), kept.path().join("new"));
     fs::write(&old, "1").unwrap();
     let cat = format!("cat {} {}", old.display(), new.display());

@@ -142,7 +142,7 @@ fn refusal(request: &Request, error: &Error) -> String {
     let cwd = Path::new(&request.cwd);
     if !cwd.is_dir() {
         return format!(
-            "there is no folder {} in the lab, where /tmp, /run and /dev/shm are fresh",
+            "there is no folder {} in the lab, where /run and /dev/shm start empty",
             cwd.display()
         );
     }

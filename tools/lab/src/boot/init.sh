@@ -15,10 +15,10 @@ $b mount -t proc none /root/proc
 $b mount -t sysfs none /root/sys
 $b mount -t cgroup2 none /root/sys/fs/cgroup
 $b mount --move /dev /root/dev
-$b mkdir -p /root/dev/shm /root/dev/pts /root/tmp /root/run
+$b mkdir -p /root/dev/shm /root/dev/pts /root/run
 $b mount -t devpts none /root/dev/pts
 $b mount -t tmpfs -o mode=755 none /root/run
-for folder in /root/dev/shm /root/tmp; do $b mount -t tmpfs -o mode=1777 none "$folder"; done
+$b mount -t tmpfs -o mode=1777 none /root/dev/shm
 $b ip link set lo up
 $b hostname lab
 
