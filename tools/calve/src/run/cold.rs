@@ -6,10 +6,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use calve_fleet::{
-    Access, BootError, BootSpec, CallOptions, Fleet, Frozen, Function, LogSink, LogStream, Outcome,
+    Access, BootError, BootSpec, Fleet, Frozen, Function, LogSink, LogStream, Outcome,
 };
 
+use super::machine::options;
 use super::report::CallError;
+use crate::args::Run;
 use crate::failure::{Failure, Status};
 
 /// How long the function's start may take. A snapshot does not record what its builder allowed; this only ends a start
@@ -21,7 +23,7 @@ pub(super) fn call(
     fleet: &Fleet,
     frozen: &Frozen,
     event: &[u8],
-    timeout: Option<Duration>,
+    args: &Run,
     logs: &mut LogSink<'_>,
 ) -> Result<Outcome, CallError> {
     let spec = spec(frozen).map_err(|e| CallError::Machine(Failure::of(Status::Host, &e)))?;
@@ -31,8 +33,7 @@ pub(super) fn call(
         other => CallError::Machine(other.into()),
     })?;
     let mut sink = |stream: LogStream, bytes: &[u8]| logs(stream, bytes);
-    let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
-    machine.call(event, options).map_err(|e| CallError::Machine(e.into()))
+    machine.call(event, options(args, &mut sink)).map_err(|e| CallError::Machine(e.into()))
 }
 
 fn spec(frozen: &Frozen) -> io::Result<BootSpec> {

@@ -1,6 +1,6 @@
 //! One call in one machine of its own.
 
-use calve_fleet::{CallOptions, Fleet, Frozen, LogStream, Outcome};
+use calve_fleet::{CallOptions, Fleet, Frozen, LogSink, LogStream, Outcome};
 use calve_proto::{ErrorKind, FunctionError};
 
 use super::cold;
@@ -24,12 +24,12 @@ impl Caller<'_> {
     pub(super) fn call(&self, event: &[u8]) -> Call {
         let mut logs = Logs::new(self.args.parallel > 1);
         let mut sink = |_: LogStream, bytes: &[u8]| self.bar.suspend(|| logs.write(bytes));
-        let (fleet, frozen, timeout) = (self.fleet, self.frozen, self.args.timeout);
-        let ended = if self.args.cold {
-            cold::call(fleet, frozen, event, timeout, &mut sink)
+        let (fleet, frozen, args) = (self.fleet, self.frozen, self.args);
+        let ended = if args.cold {
+            cold::call(fleet, frozen, event, args, &mut sink)
         } else {
             let clone = fleet.thaw(frozen).map_err(|e| CallError::Machine(e.into()));
-            let options = CallOptions { timeout, logs: Some(&mut sink), ..CallOptions::default() };
+            let options = options(args, &mut sink);
             clone.and_then(|mut clone| {
                 clone.call(event, options).map_err(|e| CallError::Machine(e.into()))
             })
@@ -64,6 +64,12 @@ impl Caller<'_> {
             private_kib: outcome.private_kib,
         }
     }
+}
+
+/// How a call is made. Only `--json` has a use for measurements, which cost a little.
+pub(super) fn options<'a>(args: &Run, logs: &'a mut LogSink<'a>) -> CallOptions<'a> {
+    let (timeout, unmeasured) = (args.timeout, !args.json);
+    CallOptions { timeout, unmeasured, logs: Some(logs), ..CallOptions::default() }
 }
 
 impl CallError {
