@@ -35,7 +35,7 @@ pub(crate) fn build(
     build_command(place, runtime, code, handler, more, name).output().unwrap().into()
 }
 
-/// The command that builds a snapshot called `name`. Another kernel than the cache's may be given by the environment.
+/// The command that builds a snapshot called `name`, with the cache's kernel.
 pub(crate) fn build_command(
     place: &Place,
     runtime: &str,
@@ -53,9 +53,6 @@ pub(crate) fn build_command(
         }
     }
     command.args(more).arg(name);
-    if let Some(kernel) = std::env::var_os("CALVE_TEST_KERNEL") {
-        command.arg("--kernel").arg(kernel);
-    }
     command
 }
 
