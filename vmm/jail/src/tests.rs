@@ -36,6 +36,11 @@ fn a_thread_from_before_the_seal_is_bound_by_it() {
 }
 
 #[test]
+fn threads_that_have_not_had_their_first_turn_survive_the_seal() {
+    assert!(child("tests::child_seals_over_new_threads").success());
+}
+
+#[test]
 fn a_sealed_process_that_maps_code_is_killed() {
     assert_eq!(child("tests::child_maps_code").signal(), Some(Signal::SIGSYS as i32));
 }
@@ -84,6 +89,17 @@ fn child_thread_opens_a_path() {
     enter().seal().unwrap();
     go.send(()).unwrap();
     let _ = thread.join();
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_seals_over_new_threads() {
+    let inside = enter();
+    let start = |n: usize| std::thread::Builder::new().name(format!("new{n}")).spawn(|| ());
+    let threads: Vec<_> = (0..32).map(|n| start(n).unwrap()).collect();
+    inside.seal().unwrap();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     exit_group(0);
 }
 

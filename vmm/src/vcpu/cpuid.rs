@@ -57,7 +57,7 @@ pub(crate) fn for_vcpu(
             0x8000_000a => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             // Size identifiers: ECX[7:0] cores less one, ECX[15:12] bits of the core number.
             0x8000_0008 => {
-                entry.ecx = (entry.ecx & !0xf0ff) | (count - 1) | (core_bits(count) << 12)
+                entry.ecx = (entry.ecx & !0xf0ff) | (count - 1) | (core_bits(count) << 12);
             }
             // Extended APIC id, one thread a core, one node.
             0x8000_001e => {
