@@ -1,4 +1,4 @@
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
@@ -32,6 +32,15 @@ fn line(stream: &mut UnixStream) -> String {
         line.push(byte[0]);
     }
     String::from_utf8(line).unwrap()
+}
+
+/// The device closed this stream; with bytes of ours unread that is a reset.
+fn assert_ended(mut stream: &UnixStream) {
+    match stream.read(&mut [0; 8]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -73,7 +82,7 @@ fn a_refused_or_bad_connect_ends_the_stream() {
     for bad in [&b"CONNECT x\n"[..], b"GET / HTTP/1.1\r\n", &[b'x'; 64]] {
         let mut stream = connect(&path, bad);
         // A reset where bytes of the line were left unread.
-        assert!(matches!(stream.read(&mut [0; 8]), Ok(0) | Err(_)));
+        assert_ended(&stream);
     }
     guest.assert_silent();
 }
@@ -86,7 +95,7 @@ fn silent_programs_make_room_for_others() {
     let socket = Socket::accept(&mut guest, 1024);
     assert_eq!(line(&mut stream), format!("OK {}\n", socket.peer));
     // The oldest was dropped, the youngest may still go on.
-    assert!(matches!((&silent[0]).read(&mut [0; 8]), Ok(0) | Err(_)));
+    assert_ended(&silent[0]);
     (&silent[39]).write_all(b"ECT 1024\n").unwrap();
     Socket::accept(&mut guest, 1024);
 }
@@ -149,9 +158,9 @@ fn connections_are_bounded_and_places_come_back() {
         line(&mut stream);
         pairs.push((stream, socket));
     }
-    let mut refused = UnixStream::connect(&path).unwrap();
+    let refused = UnixStream::connect(&path).unwrap();
     refused.set_read_timeout(Some(DEADLINE)).unwrap();
-    assert!(matches!(refused.read(&mut [0; 8]), Ok(0) | Err(_)));
+    assert_ended(&refused);
     let (stream, mut socket) = pairs.pop().unwrap();
     socket.say(&mut guest, Op::Rst, 0, &[]);
     drop(stream);

@@ -98,6 +98,21 @@ fn both_directions_flow_at_once() {
 }
 
 #[test]
+fn many_small_messages_use_one_buffer_each() {
+    let (mut ours, mut guest) = handed_over(0);
+    let mut socket = Socket::accept(&mut guest, 1024);
+    for round in 0..500u32 {
+        ours.write_all(&round.to_le_bytes()).unwrap();
+        socket.until(&mut guest, |it| it.received == round.to_le_bytes());
+        socket.received.clear();
+        socket.say(&mut guest, Op::Rw, 0, &round.to_be_bytes());
+        let mut answer = [0; 4];
+        ours.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, round.to_be_bytes());
+    }
+}
+
+#[test]
 fn a_slow_reader_bounds_the_guest_and_loses_nothing() {
     let (mut ours, mut guest) = handed_over(0);
     let mut socket = Socket::accept(&mut guest, 1024);
@@ -229,12 +244,13 @@ fn descriptors_in_a_stream_do_not_stall_it() {
     use std::io::IoSlice;
     use std::os::fd::AsRawFd;
     let (mut ours, mut guest) = handed_over(0);
-    let mut socket = Socket::accept(&mut guest, 1024);
     let fds = [ours.as_raw_fd()];
     let control = [ControlMessage::ScmRights(&fds)];
     ours.write_all(b"one").unwrap();
     let two = [IoSlice::new(b"two")];
     sendmsg::<UnixAddr>(ours.as_raw_fd(), &two, &control, MsgFlags::empty(), None).unwrap();
     ours.write_all(b"three").unwrap();
+    // All of it is there before the first read.
+    let mut socket = Socket::accept(&mut guest, 1024);
     socket.until(&mut guest, |it| it.received == b"onetwothree");
 }
