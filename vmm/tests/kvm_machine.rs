@@ -1,4 +1,5 @@
 //! Whole machines around tiny guests, on any `/dev/kvm`.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 #![allow(unsafe_code, reason = "the guests are assembled into this binary")]
 
 mod common;

@@ -1,6 +1,7 @@
 //! Linux on a machine with nothing attached: what the kernel says about the platform it finds.
 //!
 //! `CALVE_TEST_KERNEL` is a folder with `vmlinux` and `bzImage`; `cargo xtask test` sets it.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
 #![allow(unsafe_code, reason = "the guests of the shared helpers are assembled into the binary")]
 
 mod common;

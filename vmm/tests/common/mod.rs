@@ -1,4 +1,9 @@
 //! Tiny guests: machine code in an ELF file with a PVH note, and machines around them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in the functions that the tests are made of"
+)]
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
 
 use std::fs::File;

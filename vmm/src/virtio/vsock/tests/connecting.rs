@@ -80,7 +80,7 @@ fn a_refused_or_bad_connect_ends_the_stream() {
     socket.say(&mut guest, Op::Rst, 0, &[]);
     assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
     for bad in [&b"CONNECT x\n"[..], b"GET / HTTP/1.1\r\n", &[b'x'; 64]] {
-        let mut stream = connect(&path, bad);
+        let stream = connect(&path, bad);
         // A reset where bytes of the line were left unread.
         assert_ended(&stream);
     }
