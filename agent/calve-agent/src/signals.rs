@@ -76,13 +76,14 @@ pub(crate) fn reap() -> Option<(Pid, Exit)> {
     }
 }
 
-/// Waits until the child `pid`, which was sent SIGSTOP, has stopped or ended. An ended child is left to [`reap`].
-pub(crate) fn wait_for_stop(pid: Pid) -> io::Result<()> {
+/// Waits until the child `pid`, which was sent SIGSTOP, has stopped or ended; returns whether it has stopped. An ended
+/// child is left to [`reap`].
+pub(crate) fn wait_for_stop(pid: Pid) -> io::Result<bool> {
     loop {
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(pid), flags) {
             Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(()),
+            Ok(status) => return Ok(matches!(status, WaitStatus::Stopped(..))),
             Err(e) => return Err(e.into()),
         }
     }

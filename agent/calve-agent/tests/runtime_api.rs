@@ -94,6 +94,33 @@ def handler(event, context):
 }
 
 #[test]
+fn hooks_that_a_warm_up_has_spent_are_no_snapshot() {
+    let code = "
+from snapshot_restore_py import register_after_restore
+register_after_restore(lambda: None)
+def handler(event, context):
+    return event
+";
+    let machine = ric(code);
+    let mut session = machine.start(configure(PYTHON, "app.handler"));
+    assert_eq!(call(&mut session, "warm", "1").json(), json!(1));
+    let error = machine.try_freeze(session).unwrap_err();
+    assert_eq!(
+        (error.kind, error.error_type.as_str()),
+        (ErrorKind::Hook, "Runtime.RestoreHooksSpent")
+    );
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_no_snapshot() {
+    let machine = Machine::new(&[("bootstrap", BOOTSTRAP)]);
+    let mut session = machine.start(configure("provided", "x"));
+    assert_eq!(call(&mut session, "r-1", "\"exit\"").error().exit, Some(Exit::Status(4)));
+    let error = machine.try_freeze(session).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RuntimeExited);
+}
+
+#[test]
 fn awslambdaric_that_cannot_load_its_handler_says_why() {
     let error = ric("x = 1").start_failing(configure(PYTHON, "app.handler"));
     assert_eq!(

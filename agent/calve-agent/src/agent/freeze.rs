@@ -42,7 +42,13 @@ impl<P: Place> Agent<P> {
             return;
         }
         match &mut self.running {
-            // Nothing to stop: a machine without a function, or whose runtime is to start in the clone.
+            // Every clone would start it anew: no snapshot of a function is that.
+            None if self.function.is_some() => {
+                let text = "the runtime has ended by itself before the snapshot";
+                let error = FunctionError::new(ErrorKind::RuntimeExited, "Runtime.ExitError", text);
+                self.report_freeze_failure(error);
+            }
+            // Nothing to stop: a machine without a function.
             None => self.reclaim(),
             Some(running) if matches!(running.stage, Stage::Serving) => {
                 running.stage = Stage::Freezing;
@@ -79,11 +85,14 @@ impl<P: Place> Agent<P> {
         running.deadline = None;
         let pid = running.launch.pid;
         self.place.signal_function(pid, Signal::SIGSTOP);
-        if let Err(source) = signals::wait_for_stop(pid) {
-            self.condemn(agent_error(&PlaceError { what: "stop the runtime", source }));
-            return;
+        match signals::wait_for_stop(pid) {
+            Ok(true) => self.reclaim(),
+            // It was faster and has ended: told when it is reaped.
+            Ok(false) => {}
+            Err(source) => {
+                self.condemn(agent_error(&PlaceError { what: "stop the runtime", source }));
+            }
         }
-        self.reclaim();
     }
 
     fn reclaim(&mut self) {

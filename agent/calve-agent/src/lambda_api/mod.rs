@@ -75,6 +75,8 @@ pub(crate) struct LambdaApi {
     state: State,
     /// An event for which no `next` has come yet.
     queued: Option<Invocation>,
+    /// A client that was parked in restore/next has gone on: its after_restore hooks run once, and that was it.
+    restored: bool,
 }
 
 impl LambdaApi {
@@ -91,6 +93,7 @@ impl LambdaApi {
             next_slot: 0,
             state: State::Init,
             queued: None,
+            restored: false,
         })
     }
 
@@ -104,9 +107,15 @@ impl LambdaApi {
         matches!(self.state, State::Restoring(_))
     }
 
+    /// Whether the client's hooks for a restore have been let run already.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored
+    }
+
     /// Lets a client go on that is parked in restore/next.
     pub(crate) fn restore(&mut self) {
         if let State::Restoring(slot) = self.state {
+            self.restored = true;
             self.state = State::Between;
             self.answer(slot, &Reply::restored());
         }

@@ -14,8 +14,7 @@ pub(crate) use launch::{Launch, launch};
 
 use std::io;
 
-use calve_proto::FunctionError;
-use calve_proto::wire;
+use calve_proto::{ErrorKind, FunctionError, wire};
 
 use crate::lambda_api::LambdaApi;
 use crate::poll::{Poll, Token};
@@ -87,6 +86,14 @@ impl Backend {
     pub(crate) fn run_before_snapshot(&mut self, events: &mut Vec<RuntimeEvent>) {
         match self {
             Self::Shim(link) => link.send(shim::Request::BeforeSnapshot),
+            // No clone would run them again, and what they are there for, fresh random numbers, would not happen.
+            Self::Api(api) if api.is_restored() => {
+                let text = "the runtime's client waits in restore/next for its first call, and an event before the \
+                    snapshot has been that: its after_restore hooks have run. Build without warm-up events";
+                let kind = ErrorKind::Hook;
+                let error = FunctionError::new(kind, "Runtime.RestoreHooksSpent", text);
+                events.push(RuntimeEvent::HookFailed(error));
+            }
             // A client of the Runtime API has run its hooks before it parked in restore/next.
             Self::Api(api) => {
                 let after_restore = u64::from(api.is_parked_for_restore());

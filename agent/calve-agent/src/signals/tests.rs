@@ -16,14 +16,14 @@ fn children_are_stopped_reaped_and_told_apart() {
     let signals = Signals::new().unwrap();
     let sleeper = Command::new("sleep").arg("100").stdin(Stdio::null()).spawn().unwrap();
     kill(pid(&sleeper), Signal::SIGSTOP).unwrap();
-    wait_for_stop(pid(&sleeper)).unwrap();
+    assert!(wait_for_stop(pid(&sleeper)).unwrap());
     assert_eq!(reap(), None);
     kill(pid(&sleeper), Signal::SIGKILL).unwrap();
-    wait_for_stop(pid(&sleeper)).unwrap();
+    assert!(!wait_for_stop(pid(&sleeper)).unwrap());
     assert_eq!(reap(), Some((pid(&sleeper), Exit::Signal(9))));
 
     let failing = Command::new("sh").args(["-c", "exit 42"]).spawn().unwrap();
-    wait_for_stop(pid(&failing)).unwrap();
+    assert!(!wait_for_stop(pid(&failing)).unwrap());
     assert_eq!(reap(), Some((pid(&failing), Exit::Status(42))));
     assert!(!signals.drain().unwrap());
 }

@@ -108,9 +108,14 @@ impl Machine {
     }
 
     /// Freezes the machine as far as an ordinary process can be.
-    pub(crate) fn freeze(&self, mut session: Session<UnixStream>) {
+    pub(crate) fn freeze(&self, session: Session<UnixStream>) {
+        self.try_freeze(session).unwrap();
+    }
+
+    /// Freezes the machine, or says why the agent refuses.
+    pub(crate) fn try_freeze(&self, mut session: Session<UnixStream>) -> Result<(), FunctionError> {
         session.prepare_freeze(None).unwrap();
-        session.wait_freeze_ready(&mut |_, _| {}).unwrap().unwrap();
+        session.wait_freeze_ready(&mut |_, _| {}).unwrap().map(drop)
     }
 }
 

@@ -53,7 +53,7 @@ def answer(link, handler, payload):
     request = context.begin(json.loads(header))
     try:
         event = json.loads(event)
-    except ValueError as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         message = f"Unable to unmarshal input: {error}"
         link.send_json(b"X", {"errorType": "Runtime.UnmarshalError", "errorMessage": message, "stackTrace": []})
         return
