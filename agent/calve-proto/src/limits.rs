@@ -24,6 +24,13 @@ pub const MAX_FRAME: usize = MAX_CHUNK + (8 << 10);
 /// Longest event and longest result, in bytes: the 6 MB of AWS Lambda's synchronous invocations.
 pub const MAX_BODY: usize = 6 << 20;
 
+/// Log bytes of one call after which the agent reads on but passes nothing more on, and says how much that was. Enough
+/// for any log that a person reads; a function that prints without end must not fill its host's disk.
+pub const DEFAULT_LOG_LIMIT: u64 = 64 << 20;
+
+/// Log bytes of one call after which the host takes the guest for broken: the agent keeps to the limit above.
+pub const MAX_LOG: u64 = 2 * DEFAULT_LOG_LIMIT;
+
 /// Longest request id and machine id, in bytes.
 pub const MAX_ID: usize = 64;
 

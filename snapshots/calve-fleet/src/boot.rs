@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use calve_proto::limits::{DEFAULT_INIT_TIMEOUT_MS, DEFAULT_TIMEOUT_MS, UP_PORT};
+use calve_proto::limits::{
+    DEFAULT_INIT_TIMEOUT_MS, DEFAULT_LOG_LIMIT, DEFAULT_TIMEOUT_MS, UP_PORT,
+};
 use calve_proto::wire;
 use calve_vmm::{Access, Shape};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
@@ -154,6 +156,7 @@ impl Function {
             init_timeout_ms: millis(self.init_timeout),
             memory_mib,
             function_name: self.name.clone(),
+            log_limit: DEFAULT_LOG_LIMIT,
             ..wire::Configure::default()
         }
     }

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use crate::frame::{self, FrameDecoder};
-use crate::limits::{MAX_CHUNK, MAX_FRAME, PROTOCOL_VERSION};
+use crate::limits::{MAX_CHUNK, MAX_FRAME, MAX_LOG, PROTOCOL_VERSION};
 use crate::wire::{self, host_frame::Body};
 
 /// Room that a frame needs besides the inline body: field keys and length prefixes, generously.
@@ -104,7 +104,7 @@ impl<S: Read + Write> Session<S> {
             scratch: Vec::new(),
             due: Due::default(),
             deadline: None,
-            log_limit: u64::MAX,
+            log_limit: MAX_LOG,
             log_bytes: 0,
             partial: wait::Partial::default(),
         }
@@ -125,8 +125,8 @@ impl<S: Read + Write> Session<S> {
         self.deadline = deadline;
     }
 
-    /// Most log bytes the session takes in one call; beyond it the session ends with [`SessionError::TooMuch`]. Logs
-    /// are never buffered here, so at first there is no bound. Set it above `Configure.log_limit`, which cuts politely.
+    /// Most log bytes the session takes in one call; beyond it the session ends with [`SessionError::TooMuch`]. At
+    /// first that is [`MAX_LOG`]. Set it above `Configure.log_limit`, which cuts politely.
     pub fn set_log_limit(&mut self, bytes: u64) {
         self.log_limit = bytes;
     }

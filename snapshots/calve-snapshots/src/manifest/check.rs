@@ -2,9 +2,16 @@
 
 use serde::Deserialize;
 
-use super::{Blob, Images, Layer, MANIFEST_VERSION, MAX_MANIFEST_LEN, Manifest, MediaType};
+use super::{
+    Blob, Function, Images, Layer, MANIFEST_VERSION, MAX_MANIFEST_LEN, Manifest, MediaType,
+};
 use crate::memory::PAGE;
 use crate::state::MAX_STATE_LEN;
+
+/// The longest deadline of a call: a day. What runs longer is not a request, and a wait for it must end.
+const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
+/// Bytes of a handler's or a runtime's name, which are shown to people.
+const MAX_LABEL: usize = 512;
 
 /// Why bytes are not a manifest of this version.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,13 @@ impl Manifest {
         code.iter().try_for_each(|code| typed(code, MediaType::Code))?;
         typed(&self.state, MediaType::State)?;
         require(self.state.length <= MAX_STATE_LEN as u64, "`state` over its limit")?;
+        let Function { handler, runtime, timeout_ms, .. } = &self.function;
+        require(
+            (1..=MAX_TIMEOUT_MS).contains(timeout_ms),
+            "`timeout_ms` is not between a millisecond and a day",
+        )?;
+        let short = |text: &str| text.len() <= MAX_LABEL && !text.contains(char::is_control);
+        require(short(handler) && short(runtime), "`handler` or `runtime` is no short line")?;
         let [layer] = &self.layers[..] else {
             return Err(ManifestError::Invalid("want exactly one memory layer"));
         };
