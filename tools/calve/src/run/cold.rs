@@ -18,12 +18,14 @@ use crate::failure::{Failure, Status};
 /// that hangs, which the build would have refused.
 const START: Duration = Duration::from_secs(300);
 
-/// Boots a machine, starts the function, calls it once. Timings count from the decision to boot.
+/// Boots a machine, starts the function, calls it once. Timings count from the decision to boot. `id` becomes the
+/// machine's as soon as there is one.
 pub(super) fn call(
     fleet: &Fleet,
     frozen: &Frozen,
     event: &[u8],
     args: &Run,
+    id: &mut Option<String>,
     logs: &mut LogSink<'_>,
 ) -> Result<Outcome, CallError> {
     let spec = spec(frozen).map_err(|e| CallError::Machine(Failure::of(Status::Host, &e)))?;
@@ -32,6 +34,7 @@ pub(super) fn call(
         BootError::Init(error) => CallError::Function(error),
         other => CallError::Machine(other.into()),
     })?;
+    *id = Some(machine.machine_id().to_owned());
     let mut sink = |stream: LogStream, bytes: &[u8]| logs(stream, bytes);
     machine.call(event, options(args, &mut sink)).map_err(|e| CallError::Machine(e.into()))
 }

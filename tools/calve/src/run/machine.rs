@@ -25,19 +25,21 @@ impl Caller<'_> {
         let mut logs = Logs::new(self.args.parallel > 1);
         let mut sink = |_: LogStream, bytes: &[u8]| self.bar.suspend(|| logs.write(bytes));
         let (fleet, frozen, args) = (self.fleet, self.frozen, self.args);
+        let mut machine = None;
         let ended = if args.cold {
-            cold::call(fleet, frozen, event, args, &mut sink)
+            cold::call(fleet, frozen, event, args, &mut machine, &mut sink)
         } else {
             let clone = fleet.thaw(frozen).map_err(|e| CallError::Machine(e.into()));
             let options = options(args, &mut sink);
             clone.and_then(|mut clone| {
+                machine = Some(clone.machine_id().to_owned());
                 clone.call(event, options).map_err(|e| CallError::Machine(e.into()))
             })
         };
         self.bar.suspend(|| logs.finish());
         match ended {
             Ok(outcome) => self.report(outcome),
-            Err(error) => Call::without_machine(error),
+            Err(error) => Call::unanswered(error, machine),
         }
     }
 

@@ -61,11 +61,11 @@ struct Line<'a> {
 }
 
 impl Call {
-    /// A call that no machine answered.
-    pub(super) fn without_machine(error: CallError) -> Self {
+    /// A call that was not answered, and the machine that should have, if there was one.
+    pub(super) fn unanswered(error: CallError, machine: Option<String>) -> Self {
         Self {
             result: Err(error),
-            machine: None,
+            machine,
             thaw_us: None,
             first_output_us: None,
             private_kib: None,

@@ -44,7 +44,7 @@ fn a_function_s_error_is_an_object_either_way() {
 #[test]
 fn a_machine_s_failure_keeps_the_line_count() {
     let call =
-        Call::without_machine(CallError::Machine(Failure::new(Status::Machine, "no answer")));
+        Call::unanswered(CallError::Machine(Failure::new(Status::Machine, "no answer")), None);
     let line = call.line(true).unwrap();
     assert!(line.contains(r#""errorMessage":"no answer""#) && line.contains(r#""machine":null"#));
     assert!(call.line(false).unwrap().starts_with(r#"{"errorType":"Calve.MachineFailed""#));
