@@ -196,7 +196,7 @@ impl Client<'_> {
                 Ok(0) if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) if fds.get(1).is_some_and(|fd| fd.any() == Some(true)) => {
-                    return Err(Error::Interrupted);
+                    return Err(Error::Interrupted { console: self.console.tail() });
                 }
                 Ok(_) => return Ok(true),
                 Err(errno) => return Err(Error::system("wait for the lab")(errno)),

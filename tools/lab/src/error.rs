@@ -69,8 +69,11 @@ pub enum Error {
         console: String,
     },
     /// A signal asked this process to end.
-    #[error("ended by a signal")]
-    Interrupted,
+    #[error("ended by a signal; the end of the lab's console:\n{console}")]
+    Interrupted {
+        /// The last lines of the console.
+        console: String,
+    },
     /// The lab could not start the command.
     #[error("the lab cannot run the command: {reason}")]
     Refused {

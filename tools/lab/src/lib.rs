@@ -27,6 +27,7 @@ mod error;
 mod oneshot;
 mod persistent;
 mod qemu;
+mod signals;
 pub mod wire;
 
 pub use boot::{BootFiles, PACKAGES, cache_dir};
@@ -35,3 +36,4 @@ pub use error::Error;
 pub use oneshot::OneShot;
 pub use persistent::{Persistent, State};
 pub use qemu::Machine;
+pub use signals::watch_signals;

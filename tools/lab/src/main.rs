@@ -1,6 +1,7 @@
 //! `calve-lab`: the nested KVM host at the command line.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use calve_lab::{
     BootFiles, Command, Error, Machine, OneShot, Output, Persistent, State, agent, cache_dir,
+    watch_signals,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -158,7 +160,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let status = match error.downcast_ref() {
                 Some(Error::TimedOut { .. }) => TIMED_OUT,
-                Some(Error::Interrupted) => INTERRUPTED,
+                Some(Error::Interrupted { .. }) => INTERRUPTED,
                 _ => LAB_FAILED,
             };
             eprintln!("calve-lab: {error:#}");
@@ -172,8 +174,10 @@ fn run(command: Sub) -> anyhow::Result<u8> {
     let mut output = Output { stdout: &mut stdout, stderr: &mut stderr };
     match command {
         Sub::Run { machine, command } => {
-            let lab = OneShot::boot(&machine.machine()?, &boot_files()?)?;
-            Ok(lab.run(&command.command(), &mut output)?)
+            let (machine, files) = (machine.machine()?, boot_files()?);
+            let interrupt = watch_signals()?;
+            let lab = OneShot::boot(&machine, &files)?;
+            Ok(lab.run(&command.command(), &mut output, Some(interrupt.as_fd()))?)
         }
         Sub::Up { machine, name, hold } => {
             let (lab, machine, files) = (name.lab()?, machine.machine()?, boot_files()?);
@@ -187,7 +191,8 @@ fn run(command: Sub) -> anyhow::Result<u8> {
         Sub::Exec { name, keep_caches, command } => {
             let command = command.command();
             let command = if keep_caches { command.keep_caches() } else { command };
-            Ok(name.lab()?.exec(&command, &mut output)?)
+            let interrupt = watch_signals()?;
+            Ok(name.lab()?.exec(&command, &mut output, Some(interrupt.as_fd()))?)
         }
         Sub::Down { name } => {
             name.lab()?.down()?;

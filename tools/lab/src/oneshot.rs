@@ -1,6 +1,6 @@
 //! A lab for one command, gone with it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 
@@ -31,9 +31,15 @@ impl OneShot {
         Ok(Self { qemu, port, console })
     }
 
-    /// Runs `command`, returns its exit status and ends the lab.
-    pub fn run(self, command: &Command, output: &mut Output<'_>) -> Result<u8, Error> {
-        let client = Client { port: &self.port, console: &self.console, interrupt: None };
+    /// Runs `command`, returns its exit status and ends the lab. It ends early when `interrupt`
+    /// becomes readable, such as [`watch_signals`](crate::watch_signals).
+    pub fn run(
+        self,
+        command: &Command,
+        output: &mut Output<'_>,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<u8, Error> {
+        let client = Client { port: &self.port, console: &self.console, interrupt };
         client.call(command, false, output)
     }
 }

@@ -14,8 +14,9 @@ mod start;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,11 +65,6 @@ impl Persistent {
         Ok(Self { name: name.to_owned(), folder: base.join(name) })
     }
 
-    /// Runs `command` in the lab and returns its exit status.
-    pub fn exec(&self, command: &Command, output: &mut Output<'_>) -> Result<u8, Error> {
-        self.call(command, output, None)
-    }
-
     /// Ends the lab and every command in it.
     pub fn down(&self) -> Result<(), Error> {
         let not_up = || Error::NotUp { name: self.name.clone() };
@@ -99,14 +95,16 @@ impl Persistent {
         }
         let path = self.folder.join("pid");
         let pid = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        let bad = |_| Error::file("understand", &path)(ErrorKind::InvalidData.into());
-        let pid = pid.trim().parse().map_err(bad)?;
+        let bad = || Error::file("understand", &path)(ErrorKind::InvalidData.into());
+        // Zero and below mean groups of processes, one is nobody's QEMU.
+        let pid = pid.trim().parse().ok().filter(|pid| *pid > 1).ok_or_else(bad)?;
         let busy = (1..=PORTS).filter(|port| matches!(self.lock_port(*port), Ok(None))).count();
         Ok(State::Up { pid, busy, ports: PORTS })
     }
 
     /// The file that QEMU holds the lock of, if there has been a lab of this name.
     fn alive(&self) -> Result<Option<File>, Error> {
+        check_private(&self.folder)?;
         let path = self.folder.join("alive");
         match File::open(&path) {
             Ok(file) => Ok(Some(file)),
@@ -115,13 +113,16 @@ impl Persistent {
         }
     }
 
-    fn call(
+    /// Runs `command` in the lab and returns its exit status. The command ends early when
+    /// `interrupt` becomes readable, such as [`watch_signals`](crate::watch_signals).
+    pub fn exec(
         &self,
         command: &Command,
         output: &mut Output<'_>,
         interrupt: Option<BorrowedFd<'_>>,
     ) -> Result<u8, Error> {
         let not_up = || Error::NotUp { name: self.name.clone() };
+        check_private(&self.folder)?;
         let console = Console::open(&self.folder.join("console")).map_err(|_| not_up())?;
         for number in 1..=PORTS {
             let Some(_lock) = self.lock_port(number)? else { continue };
@@ -161,4 +162,21 @@ impl Persistent {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a lab's folder, or the one around it, that somebody else could have made: its lock, its
+/// process id and its sockets would be theirs. A folder that is not there is no danger.
+fn check_private(folder: &Path) -> Result<(), Error> {
+    for folder in [folder.parent().unwrap_or(folder), folder] {
+        let metadata = match fs::symlink_metadata(folder) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::file("look at", folder)(error)),
+        };
+        let ours = metadata.uid() == nix::unistd::getuid().as_raw();
+        if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
+            return Err(Error::file("trust", folder)(ErrorKind::PermissionDenied.into()));
+        }
+    }
+    Ok(())
 }

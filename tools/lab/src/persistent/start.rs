@@ -10,13 +10,13 @@ use std::process::{Child, Stdio};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 
-use super::{PORTS, Persistent};
+use super::{PORTS, Persistent, check_private};
 use crate::client::{Command, Output};
 use crate::console::Console;
 use crate::qemu::{self, Lifetime, Machine, Ports};
+use crate::signals::watch_signals;
 use crate::{BootFiles, Error};
 
 impl Persistent {
@@ -67,7 +67,7 @@ impl Persistent {
         let nothing = Command::new(["true"]).current_dir("/");
         let (mut out, mut err) = (io::sink(), io::sink());
         let mut output = Output { stdout: &mut out, stderr: &mut err };
-        match self.call(&nothing, &mut output, Some(interrupt.as_fd())) {
+        match self.exec(&nothing, &mut output, Some(interrupt.as_fd())) {
             Ok(_) => Ok(qemu),
             Err(error) => {
                 self.discard(&mut qemu)?;
@@ -135,31 +135,13 @@ impl Persistent {
     }
 }
 
-fn watch_signals() -> Result<SignalFd, Error> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block().map_err(Error::system("block signals"))?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
-        .map_err(Error::system("watch for signals"))
-}
-
 /// Makes a folder that only this user can enter, below one of the same kind: a command given to the
 /// lab runs with the rights of the user whose QEMU it is.
 fn create_private(folder: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(Error::file("create", folder))?;
-    for folder in [folder.parent().unwrap_or(folder), folder] {
-        let metadata = match fs::symlink_metadata(folder) {
-            Ok(metadata) => metadata,
-            // `down` has removed it in between; the caller finds out.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::file("look at", folder)(error)),
-        };
-        let ours = metadata.uid() == nix::unistd::getuid().as_raw();
-        if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
-            return Err(Error::file("trust", folder)(ErrorKind::PermissionDenied.into()));
-        }
-    }
-    Ok(())
+    // `down` may remove it in between; the caller finds out.
+    check_private(folder)
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
