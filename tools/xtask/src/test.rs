@@ -9,9 +9,11 @@
 //!
 //! Tests of the last three kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
 
+mod interpreters;
 mod labs;
 mod targets;
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,17 +25,28 @@ use crate::process::{cargo, command, run, step};
 use crate::workspace::Workspace;
 use crate::{checks, setup};
 
+/// When a test binary is taken for hung, in seconds: several times what the slowest takes.
+const LIMIT: u32 = 15 * 60;
+
+/// What tests find in their environment.
+struct Surroundings {
+    programs: PathBuf,
+    kernel: Option<PathBuf>,
+    search_path: OsString,
+}
+
 /// Checks, sets up and tests. All of it runs, whatever fails; one failure fails the whole.
 pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     let mut failures = checks::run_all(workspace);
     setup::run_all(workspace)?;
+    let surroundings = Surroundings::make(workspace)?;
 
     step("building the tests");
     let targets = targets::build(workspace)?;
 
     step("cargo test --workspace");
     let tests = ["test", "--quiet", "--workspace", "--no-fail-fast"];
-    if let Err(error) = run(with_programs(workspace, cargo(&workspace.root()).args(tests))) {
+    if let Err(error) = run(surroundings.of(cargo(&workspace.root()).args(tests))) {
         failures.push(format!("{error:#}"));
     }
     // The store's tests of full disks mount one; everything here runs as root.
@@ -49,14 +62,16 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
             continue;
         }
         step(&target.to_string());
-        let mut test = command(&target.program, &target.folder);
+        // timeout(1) passes on the signal by which we end it.
+        let mut test = command("timeout", &target.folder);
+        test.args(["--kill-after=10", &LIMIT.to_string()]).arg(&target.program);
         test.args(["--ignored", "--test-threads=1"]);
-        if run(with_programs(workspace, &mut test)).is_err() {
+        if run(surroundings.of(&mut test)).is_err() {
             failures.push(target.to_string());
         }
     }
     let lab_targets: Vec<&Target> = of(Kind::Lab).collect();
-    failures.extend(labs::run(workspace, &lab_targets)?);
+    failures.extend(labs::run(workspace, &surroundings, &lab_targets)?);
 
     if !failures.is_empty() {
         bail!("failed: {}", failures.join("; "));
@@ -65,23 +80,27 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells a test where our programs are: its own folder is not theirs.
-fn with_programs<'a>(workspace: &Workspace, command: &'a mut Command) -> &'a mut Command {
-    let release = workspace.release();
-    command.env("CALVE_WORKER", release.join("calve-worker"));
-    command.env("CALVE_AGENT", release.join("calve-agent"));
-    match kernel_folder() {
-        Some(folder) => command.env("CALVE_TEST_KERNEL", folder),
-        // The tests that need it say so.
-        None => command,
+impl Surroundings {
+    /// After the set-up, which they are made of.
+    fn make(workspace: &Workspace) -> anyhow::Result<Self> {
+        let cache = calve_image::Cache::from_env().ok();
+        let kernel = cache
+            .and_then(|cache| calve_image::kernel::ensure(&cache, &mut calve_image::Silent).ok());
+        Ok(Self {
+            programs: workspace.release(),
+            // The tests that need it say so where there is none.
+            kernel: kernel.and_then(|kernel| kernel.vmlinux.parent().map(PathBuf::from)),
+            search_path: interpreters::search_path()?,
+        })
     }
-}
 
-/// Where the kernel lies that the set-up has built.
-fn kernel_folder() -> Option<PathBuf> {
-    let cache = calve_image::Cache::from_env().ok()?;
-    let kernel = calve_image::kernel::ensure(&cache, &mut calve_image::Silent).ok()?;
-    kernel.vmlinux.parent().map(PathBuf::from)
+    /// Puts a test into them. Where our programs are it must be told: its own folder is not theirs.
+    fn of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("CALVE_WORKER", self.programs.join("calve-worker"));
+        command.env("CALVE_AGENT", self.programs.join("calve-agent"));
+        command.env("PATH", &self.search_path);
+        command.envs(self.kernel.as_ref().map(|folder| ("CALVE_TEST_KERNEL", folder)))
+    }
 }
 
 fn kvm_opens() -> bool {

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
 use super::targets::Target;
-use super::with_programs;
+use super::{LIMIT, Surroundings};
 use crate::process::{command, step};
 use crate::workspace::Workspace;
 
@@ -19,8 +20,8 @@ use crate::workspace::Workspace;
 const MOST_LABS: usize = 4;
 /// Memory of one lab in MiB. Tests keep machines and snapshots in it.
 const LAB_MIB: u64 = 6144;
-/// When a test binary is taken for hung, in seconds.
-const LIMIT: u32 = 40 * 60;
+/// `calve-lab`'s exit status when the lab itself failed.
+const LAB_FAILED: i32 = 125;
 
 /// A lab that ends with us: we hold its standard input, and it ends with that.
 struct Lab {
@@ -29,22 +30,26 @@ struct Lab {
 }
 
 /// Runs the binaries and returns the names of those that failed.
-pub(super) fn run(workspace: &Workspace, targets: &[&Target]) -> anyhow::Result<Vec<String>> {
+pub(super) fn run(
+    workspace: &Workspace,
+    surroundings: &Surroundings,
+    targets: &[&Target],
+) -> anyhow::Result<Vec<String>> {
     if targets.is_empty() {
         return Ok(Vec::new());
     }
     let labs = count(targets.len());
     step(&format!("running {} test binaries in {labs} labs", targets.len()));
-    let labs = (0..labs).map(|index| Lab::hold(workspace, index)).collect::<Result<Vec<_>, _>>()?;
+    let labs = (0..labs).map(|_| Lab::hold(workspace)).collect::<Result<Vec<_>, _>>()?;
     let queue = Mutex::new(targets.iter().copied().collect::<VecDeque<_>>());
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for lab in &labs {
+        for mut lab in labs {
             let (queue, failures) = (&queue, &failures);
             scope.spawn(move || {
                 while let Some(target) = lock(queue).pop_front() {
                     let started = Instant::now();
-                    let verdict = match lab.test(workspace, target) {
+                    let verdict = match lab.test_again(workspace, surroundings, target) {
                         Ok(()) => "passed".to_owned(),
                         Err(error) => {
                             lock(failures).push(target.to_string());
@@ -80,8 +85,11 @@ fn available(meminfo: &str) -> Option<u64> {
 }
 
 impl Lab {
-    fn hold(workspace: &Workspace, index: usize) -> anyhow::Result<Self> {
-        let name = format!("test-{}-{index}", std::process::id());
+    fn hold(workspace: &Workspace) -> anyhow::Result<Self> {
+        // A lab that failed may not be gone yet when the next one takes its place.
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{}-{started}", std::process::id());
         let mut holder = calve_lab(workspace);
         holder.args(["up", "--hold", "--name", &name, "--mem", &LAB_MIB.to_string()]);
         holder.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -95,27 +103,47 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Runs a test binary, once more in a fresh lab if the lab failed and not the test: the nested
+    /// host's kernel dies now and then under emulation, and that is no finding about us.
+    fn test_again(
+        &mut self,
+        workspace: &Workspace,
+        surroundings: &Surroundings,
+        target: &Target,
+    ) -> anyhow::Result<()> {
+        let mut status = self.test(workspace, surroundings, target)?;
+        if status.code() == Some(LAB_FAILED) {
+            step(&format!("{target}: the lab has failed; once more, in a fresh one"));
+            *self = Self::hold(workspace)?;
+            status = self.test(workspace, surroundings, target)?;
+        }
+        if !status.success() {
+            bail!("{status}");
+        }
+        Ok(())
+    }
+
     /// Runs a test binary; each line it prints comes out with its name.
-    fn test(&self, workspace: &Workspace, target: &Target) -> anyhow::Result<()> {
+    fn test(
+        &self,
+        workspace: &Workspace,
+        surroundings: &Surroundings,
+        target: &Target,
+    ) -> anyhow::Result<ExitStatus> {
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         let mut exec = calve_lab(workspace);
         exec.args(["exec", "--name", &self.name, "--timeout", &LIMIT.to_string(), "--cwd"]);
         exec.arg(&target.folder).arg("--path").arg(workspace.release()).arg("--");
         exec.arg(&target.program).args(["--ignored", "--test-threads=1"]);
         exec.stderr(writer.try_clone().context("cannot share a pipe")?).stdout(writer);
-        let mut child =
-            with_programs(workspace, &mut exec).spawn().context("cannot start calve-lab")?;
+        let mut child = surroundings.of(&mut exec).spawn().context("cannot start calve-lab")?;
         // Our ends of the pipe go with the command; with the child's, the lines end.
         drop(exec);
         for line in BufReader::new(reader).split(b'\n') {
             let line = line.context("cannot read from calve-lab")?;
             eprintln!("{target} | {}", String::from_utf8_lossy(&line));
         }
-        let status = child.wait().context("cannot wait for calve-lab")?;
-        if !status.success() {
-            bail!("{status}");
-        }
-        Ok(())
+        child.wait().context("cannot wait for calve-lab")
     }
 }
 
