@@ -10,6 +10,11 @@ use thiserror::Error;
 /// The stable KVM API version (Linux `Documentation/virt/kvm/api.rst`, §4.1).
 const API_VERSION: i32 = 12;
 
+/// Memory type range registers, which a guest sets and KVM keeps but does not list (Intel SDM vol. 4):
+/// eight variable ranges, the fixed ones, and the default type.
+const MTRRS: [std::ops::RangeInclusive<u32>; 5] =
+    [0x200..=0x20f, 0x250..=0x250, 0x258..=0x259, 0x268..=0x26f, 0x2ff..=0x2ff];
+
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_BYTES: i32 = 4096;
 /// Synthetic MSRs of Hyper-V's interface, which our CPUID does not offer: touching one makes KVM
@@ -89,7 +94,7 @@ impl Hypervisor {
             return Err(HypervisorError::Xsave(xsave));
         }
         let msrs = msrs.as_slice().iter().copied().filter(|msr| !HYPER_V_MSRS.contains(msr));
-        Ok(Self { cpuid, msrs: msrs.collect(), kvm })
+        Ok(Self { cpuid, msrs: msrs.chain(MTRRS.into_iter().flatten()).collect(), kvm })
     }
 
     /// CPUID leaves that this host can give a guest.

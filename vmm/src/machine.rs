@@ -102,6 +102,7 @@ impl Machine {
         if !self.running {
             self.parts.devices.run()?;
             self.running = true;
+            self.parts.vcpus.iter().for_each(|vcpu| vcpu.kick().clear());
             for vcpu in &self.parts.vcpus {
                 vcpu.run()?;
             }

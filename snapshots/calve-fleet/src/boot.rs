@@ -54,6 +54,11 @@ impl BootSpec {
             up_timeout: Self::UP_TIMEOUT,
         }
     }
+
+    /// Whether the guest may write to one of its disks.
+    pub(crate) fn writes_disks(&self) -> bool {
+        self.disks.iter().any(|(_, access)| *access == Access::ReadWrite)
+    }
 }
 
 /// Where a machine's serial console goes.
@@ -97,9 +102,14 @@ impl Ports {
         self
     }
 
-    /// All ports, the agent's included.
+    /// The ports of a clone. Its agent is up already: one port less for its function to dial.
     pub(crate) fn numbers(&self) -> Vec<u32> {
-        [UP_PORT].into_iter().chain(self.accept.keys().copied()).collect()
+        self.accept.keys().copied().collect()
+    }
+
+    /// The ports of a machine that boots, the agent's included.
+    pub(crate) fn numbers_at_boot(&self) -> Vec<u32> {
+        [UP_PORT].into_iter().chain(self.numbers()).collect()
     }
 
     /// Hands a connection to whoever wants it; otherwise it is closed.
@@ -178,7 +188,7 @@ mod tests {
     fn a_connection_reaches_the_receiver_of_its_port() {
         let (sender, receiver) = channel();
         let ports = Ports::default().accept(7, sender);
-        assert_eq!(ports.numbers(), [UP_PORT, 7]);
+        assert_eq!((ports.numbers(), ports.numbers_at_boot()), (vec![7], vec![UP_PORT, 7]));
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ports.deliver(7, theirs.into());
         receiver.try_recv().unwrap().write_all(b"x").unwrap();
@@ -198,7 +208,7 @@ mod tests {
     fn the_agents_port_and_too_many_are_not_given_away() {
         let (sender, _receiver) = channel();
         let most = (0..200).fold(Ports::default(), |p, n| p.accept(n, sender.clone()));
-        assert_eq!(most.numbers().len(), Ports::MAX);
-        assert_eq!(Ports::default().accept(UP_PORT, sender).numbers(), [UP_PORT]);
+        assert_eq!(most.numbers_at_boot().len(), Ports::MAX);
+        assert!(Ports::default().accept(UP_PORT, sender).numbers().is_empty());
     }
 }

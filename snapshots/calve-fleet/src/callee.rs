@@ -149,6 +149,8 @@ impl Callee {
         let private_kib = measured.then(|| worker.private_kib()).flatten();
         // A machine that ended between its answer and here has still answered.
         let stats = measured.then(|| worker.stats().ok()).flatten();
+        let file_kib = stats.map_or(0, |stats| stats.file_kib);
+        let private_kib = private_kib.and_then(|kib| kib.checked_add(file_kib));
         let entered = stats.and_then(|stats| stats.entered_ns).filter(|_| first);
         let since = |from: u64| entered.map(|at| at.saturating_sub(from) / 1_000);
         let decision = if first { self.decision.at } else { started };

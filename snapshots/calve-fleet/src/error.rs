@@ -98,6 +98,14 @@ pub enum BootError {
 /// A machine could not be frozen.
 #[derive(Debug, Error)]
 pub enum FreezeError {
+    /// A snapshot has a root image and perhaps code, both read-only.
+    #[error("{disks} disks{}, where a snapshot has one or two that nobody writes to", if *writable { ", one of them writable" } else { "" })]
+    Disks {
+        /// Number of disks of the machine.
+        disks: u8,
+        /// Whether its guest may write to one.
+        writable: bool,
+    },
     /// The machine failed.
     #[error("cannot freeze the machine")]
     Worker(#[from] WorkerError),

@@ -1,11 +1,10 @@
 //! Births of machines.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use calve_proto::limits::{CONTROL_PORT, GUEST_CID};
 use calve_proto::{LogSink, Session};
@@ -24,6 +23,7 @@ use crate::frozen::Frozen;
 use crate::line::Line;
 use crate::live::LiveMachine;
 use crate::machine::Machine;
+use crate::shells::{Budget, Keep, Shells};
 use crate::worker::{Nursery, Worker};
 use crate::{cpu, host, identity};
 
@@ -35,14 +35,15 @@ const WORKER: &str = "calve-worker";
 pub struct Options {
     /// Path of calve-worker; otherwise `CALVE_WORKER`, otherwise it lies beside this program.
     pub worker: Option<PathBuf>,
+    /// What shells that wait for content may take.
+    pub budget: Budget,
 }
 
 /// Starts machines. Share one between threads; machines outlive it.
 #[derive(Debug)]
 pub struct Fleet {
-    nursery: Nursery,
     cancel: Canceller,
-    shells: Mutex<HashMap<Shape, Vec<Worker>>>,
+    shells: RwLock<Shells>,
 }
 
 /// How a clone is connected.
@@ -65,7 +66,9 @@ impl Fleet {
         let program = worker_program(options.worker)?;
         let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
         let nursery = Nursery::start(program).map_err(FleetError::Thread)?;
-        Ok(Self { nursery, cancel, shells: Mutex::default() })
+        let shells = Shells::new(nursery, cancel.clone(), options.budget);
+        let shells = RwLock::new(shells.map_err(|e| FleetError::Event(e.into()))?);
+        Ok(Self { cancel, shells })
     }
 
     /// Whether this host can run Linux machines, and if not, why and what to do.
@@ -99,19 +102,24 @@ impl Fleet {
     ///
     /// When a shell cannot be made; those made before stay.
     pub fn prepare(&self, shape: Shape, count: usize) -> Result<(), WorkerError> {
-        let have = self.shells().get(&shape).map_or(0, Vec::len);
-        let births = (have..count).map(|_| Worker::birth(&self.nursery, &self.cancel, shape));
-        let born = births.collect::<Result<Vec<_>, _>>()?;
-        for mut shell in born {
-            shell.wait_shell()?;
-            self.shells().entry(shape).or_default().push(shell);
-        }
-        Ok(())
+        self.shells().prepare(shape, count)
+    }
+
+    /// Keeps shells of `shape` ready from now on, made in the background at the rate at which they
+    /// are taken and within the fleet's [budget](Options::budget). Asked again, the new bounds hold;
+    /// with the default ones, none are made and those there are stay until they are taken.
+    ///
+    /// # Errors
+    ///
+    /// When the thread that makes them cannot be started.
+    pub fn keep(&self, shape: Shape, keep: Keep) -> Result<(), FleetError> {
+        let mut shells = self.shells.write().unwrap_or_else(PoisonError::into_inner);
+        shells.keep(shape, keep).map_err(FleetError::Thread)
     }
 
     /// Number of shells of `shape` that wait for content.
     pub fn prepared(&self, shape: Shape) -> usize {
-        self.shells().get(&shape).map_or(0, Vec::len)
+        self.shells().ready(shape)
     }
 
     /// Thaws a clone. Returns as soon as everything is on its way: what fails from here on fails
@@ -206,19 +214,11 @@ impl Fleet {
 
     /// A worker that is a shell or about to be one, and whether it was there already.
     pub(crate) fn shell(&self, shape: Shape) -> Result<(Worker, bool), WorkerError> {
-        loop {
-            let Some(mut shell) = self.shells().get_mut(&shape).and_then(Vec::pop) else {
-                return Ok((Worker::birth(&self.nursery, &self.cancel, shape)?, false));
-            };
-            if shell.is_fit() {
-                return Ok((shell, true));
-            }
-        }
+        self.shells().take(shape)
     }
 
-    fn shells(&self) -> MutexGuard<'_, HashMap<Shape, Vec<Worker>>> {
-        // A list of shells is whole whenever the lock is free.
-        self.shells.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shells(&self) -> RwLockReadGuard<'_, Shells> {
+        self.shells.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,11 +48,13 @@ pub fn freeze(
     mut stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Digest, FreezeError> {
-    let LiveMachine { callee, shape, cmdline, function, .. } = machine;
+    let LiveMachine { callee, shape, cmdline, function, writes_disks, .. } = machine;
+    check_disks(shape, writes_disks)?;
     let mut conversation = callee.conversation;
     stats.insert("zeroed_bytes".into(), prepare(&mut conversation)?);
     let worker = conversation.into_stream().hang_up();
-    Machine { worker, shape, cmdline }.freeze(fleet, draft, &function, stats, progress)
+    let machine = Machine { worker, shape, cmdline, writes_disks };
+    machine.freeze(fleet, draft, &function, stats, progress)
 }
 
 impl Machine {
@@ -71,7 +73,8 @@ impl Machine {
         progress: Progress<'_>,
     ) -> Result<Digest, FreezeError> {
         let started = Instant::now();
-        let Self { mut worker, shape, cmdline } = self;
+        let Self { mut worker, shape, cmdline, writes_disks } = self;
+        check_disks(shape, writes_disks)?;
         worker.pause()?;
         let saved = Saved::new(worker.save()?).map_err(damaged)?;
         // Killed here: from now on nobody can change what is being written.
@@ -91,6 +94,14 @@ impl Machine {
         let (cpu, vcpus) = (cpu::required_cpu(&machine, &cpu::host_cpu()?), shape.vcpus());
         let function = recipe_function(function);
         Ok(draft.commit(Recipe { cpu, vcpus, cmdline, function, stats })?)
+    }
+}
+
+/// Refuses what no snapshot has a place for, before anything is written over an older one.
+fn check_disks(shape: Shape, writable: bool) -> Result<(), FreezeError> {
+    match shape.disks() {
+        1 | 2 if !writable => Ok(()),
+        disks => Err(FreezeError::Disks { disks, writable }),
     }
 }
 

@@ -65,6 +65,7 @@ mod identity;
 mod line;
 mod live;
 mod machine;
+mod shells;
 mod worker;
 
 pub use boot::{BootSpec, ConsoleTo, Function, Ports};
@@ -80,6 +81,7 @@ pub use frozen::Frozen;
 pub use host::HostError;
 pub use live::LiveMachine;
 pub use machine::Machine;
+pub use shells::{Budget, Keep};
 pub use worker::Death;
 
 /// Machines move between threads, fleets and snapshots are shared by them.

@@ -30,6 +30,7 @@ pub struct LiveMachine {
     pub(crate) shape: Shape,
     pub(crate) cmdline: String,
     pub(crate) function: Function,
+    pub(crate) writes_disks: bool,
     boot: Duration,
     init: Duration,
 }
@@ -45,6 +46,7 @@ impl LiveMachine {
         let started = Instant::now();
         let machine = identity::fresh("m").map_err(WorkerError::Random)?;
         let (shape, cmdline, within) = (spec.shape, spec.cmdline.clone(), spec.up_timeout);
+        let writes_disks = spec.writes_disks();
         let (listener, stream) =
             waiting_stream().map_err(|e| WorkerError::Setup("make a stream", e))?;
         let mut worker = launch(fleet, spec, Some(&listener))?;
@@ -71,6 +73,7 @@ impl LiveMachine {
             shape,
             cmdline,
             function: function.clone(),
+            writes_disks,
             boot,
             init: Duration::ZERO,
         };

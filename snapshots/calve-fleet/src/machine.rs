@@ -22,14 +22,16 @@ pub struct Machine {
     pub(crate) worker: Worker,
     pub(crate) shape: Shape,
     pub(crate) cmdline: String,
+    pub(crate) writes_disks: bool,
 }
 
 impl Machine {
     pub(crate) fn start(fleet: &Fleet, spec: BootSpec) -> Result<Self, WorkerError> {
         let (shape, cmdline) = (spec.shape, spec.cmdline.clone());
+        let writes_disks = spec.writes_disks();
         let mut worker = launch(fleet, spec, None)?;
         worker.wait_running()?;
-        Ok(Self { worker, shape, cmdline })
+        Ok(Self { worker, shape, cmdline, writes_disks })
     }
 
     /// Its shape.
@@ -94,7 +96,7 @@ pub(crate) fn launch(
         cid: GUEST_CID,
         listener: listener.is_some(),
         streams: Vec::new(),
-        host_ports: ports.numbers(),
+        host_ports: ports.numbers_at_boot(),
         console: console.output.is_some(),
         keyboard: console.input.is_some(),
     };

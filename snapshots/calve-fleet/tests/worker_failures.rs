@@ -11,7 +11,7 @@ use common::{lives, shape};
 use nix::sys::signal::Signal;
 
 fn fleet_of(program: &Path) -> Fleet {
-    Fleet::new(Options { worker: Some(program.into()) }).unwrap()
+    Fleet::new(Options { worker: Some(program.into()), ..Options::default() }).unwrap()
 }
 
 /// A program that runs `script` with the control socket as descriptor 0.
@@ -29,7 +29,7 @@ fn birth_error(text: &str) -> WorkerError {
 
 #[test]
 fn a_missing_worker_is_named_with_the_remedy() {
-    let options = Options { worker: Some("/nowhere/calve-worker".into()) };
+    let options = Options { worker: Some("/nowhere/calve-worker".into()), ..Options::default() };
     let error = Fleet::new(options).unwrap_err();
     assert!(matches!(error, FleetError::NoWorker(_)));
     let text = error.to_string();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 
 use calve_fleet::control::{Command, ControlError, End, Report, Socket, Stage, Stats};
 use calve_snapshots::{Architecture, State};
@@ -118,6 +119,7 @@ impl Running {
             shell_ns: self.shell_ns,
             content_ns: Some(self.content_ns),
             entered_ns: self.machine.entered_ns(),
+            file_kib: self.machine.memory_file().and_then(allocated_kib).unwrap_or(0),
         }
     }
 
@@ -134,6 +136,11 @@ impl Running {
         file.write_all(&state.encode())?;
         Ok(file)
     }
+}
+
+/// What of a sparse file exists (stat(2): in blocks of 512 bytes), KiB.
+fn allocated_kib(file: &File) -> Option<u64> {
+    Some(file.metadata().ok()?.blocks() / 2)
 }
 
 fn no_memory() -> anyhow::Error {

@@ -46,6 +46,11 @@ fn a_sealed_process_that_maps_code_is_killed() {
 }
 
 #[test]
+fn a_sealed_process_that_makes_a_datagram_socket_is_killed() {
+    assert_eq!(child("tests::child_makes_datagrams").signal(), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
 fn a_process_whose_parent_is_gone_does_not_enter() {
     assert!(child("tests::child_of_somebody_else").success());
 }
@@ -100,6 +105,14 @@ fn child_seals_over_new_threads() {
     let threads: Vec<_> = (0..32).map(|n| start(n).unwrap()).collect();
     inside.seal().unwrap();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_makes_datagrams() {
+    enter().seal().unwrap();
+    let _ = std::os::unix::net::UnixDatagram::pair();
     exit_group(0);
 }
 

@@ -105,9 +105,10 @@ impl Vcpu {
         answer.recv().map_err(|_| VcpuError::Gone(self.index))
     }
 
-    /// Lets a parked vCPU into the guest.
+    /// Lets a parked vCPU into the guest. Its kick must have been cleared before: with several
+    /// vCPUs, all of theirs before any of them runs, or the kick by which the end of one stops the
+    /// others is lost.
     pub(crate) fn run(&self) -> Result<(), VcpuError> {
-        self.kick.clear();
         self.send(Command::Run)
     }
 

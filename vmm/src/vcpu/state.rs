@@ -74,6 +74,9 @@ impl VcpuState {
     pub(crate) fn save(fd: &VcpuFd, msr_list: &[u32]) -> Result<Self, VcpuStateError> {
         // MP state first: reading it makes KVM settle pending INIT and SIPI events.
         let mp = fd.get_mp_state().map_err(call("KVM_GET_MP_STATE"))?;
+        // Then events: reading them writes the address or the cause of an exception that waits
+        // into CR2 and DR6, which are read below.
+        let events = fd.get_vcpu_events().map_err(call("KVM_GET_VCPU_EVENTS"))?;
         let msrs = deadline_last(read_msrs(fd, msr_list)?);
         let cpuid = fd.get_cpuid2(MAX_CPUID).map_err(call("KVM_GET_CPUID2"))?;
         Ok(Self {
@@ -87,7 +90,7 @@ impl VcpuState {
             debug: fd.get_debug_regs().map_err(call("KVM_GET_DEBUGREGS"))?,
             lapic: fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?,
             msrs,
-            events: fd.get_vcpu_events().map_err(call("KVM_GET_VCPU_EVENTS"))?,
+            events,
         })
     }
 

@@ -148,6 +148,9 @@ pub struct Stats {
     pub content_ns: Option<u64>,
     /// The first vCPU last entered the guest.
     pub entered_ns: Option<u64>,
+    /// Guest memory that exists outside of the worker's own pages: what a booted machine's memory
+    /// file holds, KiB. A clone has none.
+    pub file_kib: u64,
 }
 
 /// How a machine ended.

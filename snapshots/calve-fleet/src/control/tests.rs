@@ -129,7 +129,7 @@ fn the_encoding_is_pinned() {
     assert_eq!(thaw, [&disks[..], rest].concat());
     let ended = Report::Ended(End::Fault("x".into()));
     assert_eq!(postcard::to_stdvec(&ended).unwrap(), [6, 2, 1, b'x']);
-    let stats = Stats { shell_ns: 1, content_ns: Some(2), entered_ns: None };
+    let stats = Stats { shell_ns: 1, content_ns: Some(2), entered_ns: None, file_kib: 3 };
     assert_eq!(postcard::to_stdvec(&Report::Stats(stats)).unwrap(), [4, 1, 1, 2, 0]);
 }
 
@@ -162,7 +162,7 @@ proptest! {
     #[test]
     fn reports_survive_the_journey(port: u32, why in ".{0,200}", a_ns: u64, b_ns: Option<u64>) {
         let (a, b) = Socket::pair().unwrap();
-        let stats = Stats { shell_ns: a_ns, content_ns: b_ns, entered_ns: b_ns };
+        let stats = Stats { shell_ns: a_ns, content_ns: b_ns, entered_ns: b_ns, file_kib: a_ns };
         for report in [
             Report::Port { port },
             Report::Ended(End::Fault(why.clone())),

@@ -28,6 +28,7 @@ use crate::error::WorkerError;
 
 pub(crate) use nursery::{Newborn, Nursery};
 pub use pidfd::Death;
+pub(crate) use pidfd::PidFd as Gone;
 pub(crate) use watch::{Wake, Wanted};
 
 /// How long a worker may take to answer a command that needs nothing of the guest. Emulated hosts
@@ -135,9 +136,14 @@ impl Worker {
         self.ports = ports;
     }
 
-    /// Private memory, KiB.
+    /// A handle that becomes readable when the process has ended.
+    pub(crate) fn gone(&self) -> std::io::Result<Gone> {
+        self.process.try_clone()
+    }
+
+    /// Private memory, KiB. None of a process that is gone, whose id may be another's by now.
     pub(crate) fn private_kib(&self) -> Option<u64> {
-        memory::private_kib(self.pid)
+        if self.reaped.is_some() { None } else { memory::private_kib(self.pid) }
     }
 
     /// Process id, for people.

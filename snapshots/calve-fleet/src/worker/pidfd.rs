@@ -54,6 +54,11 @@ impl PidFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Another handle on the same process.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Kills the process; no effect on one that has ended.
     pub(crate) fn kill(&self) {
         let (signal, fd) = (libc::SIGKILL, self.0.as_raw_fd());

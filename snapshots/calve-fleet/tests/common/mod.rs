@@ -26,7 +26,7 @@ pub fn worker_program() -> PathBuf {
 }
 
 pub fn fleet() -> Fleet {
-    Fleet::new(Options { worker: Some(worker_program()) }).unwrap()
+    Fleet::new(Options { worker: Some(worker_program()), ..Options::default() }).unwrap()
 }
 
 /// The least ELF file with a PVH entry (a note of name `Xen`, type 18) around `code`.

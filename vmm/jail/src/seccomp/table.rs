@@ -96,7 +96,11 @@ pub fn allowed(pid: u32) -> Vec<Entry> {
         // Memory of a booting machine and saved state live in memfds.
         entry(SYS_memfd_create, &[Has(1, u64::from(libc::MFD_CLOEXEC))]),
         // A stream for each connection to a port of the host.
-        entry(SYS_socketpair, &[Is(0, bits(libc::AF_UNIX))]),
+        // No datagram socket: one that is connected can still be made to send to any address.
+        entry(
+            SYS_socketpair,
+            &[Is(0, bits(libc::AF_UNIX)), Is(1, bits(libc::SOCK_STREAM | libc::SOCK_CLOEXEC))],
+        ),
         // The size of a disk, through its descriptor.
         entry(SYS_statx, &[Has(2, bits(libc::AT_EMPTY_PATH))]),
         // Kick a vCPU out of the guest; abort after a panic. Nobody but oneself.
