@@ -48,6 +48,6 @@ pub use hypervisor::{Hypervisor, HypervisorError};
 pub use machine::{Machine, MachineError};
 pub use serial::Console;
 pub use shape::{Shape, ShapeError};
-pub use shell::{Attachments, Shell, ShellError};
+pub use shell::{Attachments, Shell, ShellError, ThawMemory};
 pub use state::{MachineState, Section, StateError};
 pub use virtio::{Access, Disk, HostPorts, VsockHost};

@@ -10,6 +10,12 @@
 //! ```
 #![allow(unsafe_code)]
 
+mod plan;
+mod prefault;
+
+pub use plan::{MAX_MAPPED, MAX_TOUCHED, MemoryPlan, PlanError, Stretch, Touched};
+pub(crate) use prefault::Prefault;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -57,10 +63,18 @@ pub enum MemoryError {
         /// Bytes of RAM.
         wanted: u64,
     },
+    /// The plan by which it is to be mapped does not fit it.
+    #[error("the memory file cannot be mapped as planned")]
+    Plan(#[from] PlanError),
     /// The file cannot be mapped over the reserved range.
     #[error("cannot map the memory file")]
     Map(#[source] io::Error),
 }
+
+/// The x86 base page.
+const PAGE: u64 = 4096;
+/// Most mappings that memory is cut into: well below the kernel's `vm.max_map_count` of 65,530.
+const MAX_PIECES: u64 = 50_000;
 
 /// One stretch of RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,45 +171,90 @@ impl Ram {
         // a mapping, which would be a bus error here.
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| create(e.into()))?;
-        self.place(&file, libc::MAP_SHARED)?;
+        self.place(&file, Stretch { offset: 0, len: total }, libc::MAP_SHARED)?;
         self.memfd = Some(file);
         Ok(())
     }
 
-    /// Puts a snapshot's memory under the machine, copy-on-write.
-    pub(crate) fn map(&mut self, file: &File) -> Result<(), MemoryError> {
+    /// Puts a snapshot's memory under the machine, copy-on-write, as planned. Returns what is left
+    /// to do before the machine runs.
+    pub(crate) fn map(&mut self, file: &File, plan: &MemoryPlan) -> Result<Prefault, MemoryError> {
         let found = file.metadata().map_err(MemoryError::Map)?.len();
         let wanted = self.total();
         if found != wanted {
             return Err(MemoryError::Size { found, wanted });
         }
-        self.place(file, libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+        plan.check(wanted)?;
+        for stretch in &plan.mapped {
+            self.place(file, *stretch, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
+        }
+        Ok(Prefault::new(self, plan))
     }
 
-    fn place(&self, file: &File, flags: libc::c_int) -> Result<(), MemoryError> {
-        for (region, host) in self.slots() {
-            let (Ok(size), Ok(offset)) =
-                (usize::try_from(region.size), libc::off_t::try_from(region.file_offset))
-            else {
-                return Err(MemoryError::Map(io::ErrorKind::OutOfMemory.into()));
-            };
-            // SAFETY: `host..host + size` is exactly a range that `reserve` mapped and that
+    /// Cuts what `plan` maps into mappings of one page, so that a touch of one makes none of its
+    /// neighbours present: on a read fault the kernel enters up to 16 pages that are at hand
+    /// (`fault_around_bytes`), but never beyond a mapping. For recording which pages are touched.
+    pub(crate) fn cut(&self, plan: &MemoryPlan) -> Result<(), MemoryError> {
+        let pages: u64 = plan.mapped.iter().map(|stretch| stretch.len / PAGE).sum();
+        // Of memory too large for that many mappings, larger pieces.
+        let piece = pages.div_ceil(MAX_PIECES).max(1) * PAGE;
+        for stretch in &plan.mapped {
+            let mut offset = stretch.offset;
+            while offset < stretch.end() {
+                let at = Stretch { offset, len: piece.min(stretch.end() - offset) };
+                for (address, _, len) in self.places(at) {
+                    // SAFETY: the range is ours, as in `place`. Whether a child inherits it, which
+                    // this process never has, is all that changes; but it keeps neighbours apart.
+                    let done = unsafe {
+                        libc::madvise(address as *mut libc::c_void, len, libc::MADV_DONTFORK)
+                    };
+                    if done != 0 {
+                        return Err(MemoryError::Map(io::Error::last_os_error()));
+                    }
+                }
+                // Every other one: that is enough to keep them all apart.
+                offset = at.end().saturating_add(piece);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a stretch of the memory file lies: host address, guest physical address and bytes, for
+    /// each region that it is in.
+    fn places(&self, stretch: Stretch) -> impl Iterator<Item = (usize, u64, usize)> + '_ {
+        self.slots().filter_map(move |(region, host)| {
+            let from = stretch.offset.max(region.file_offset);
+            let to = stretch.end().min(region.file_offset + region.size);
+            let len = usize::try_from(to.checked_sub(from)?).ok().filter(|len| *len > 0)?;
+            let inside = from - region.file_offset;
+            let host = host.checked_add(usize::try_from(inside).ok()?)?;
+            Some((host, region.gpa + inside, len))
+        })
+    }
+
+    fn place(&self, file: &File, what: Stretch, flags: libc::c_int) -> Result<(), MemoryError> {
+        let mut offset = what.offset;
+        for (host, _, size) in self.places(what) {
+            let at = libc::off_t::try_from(offset)
+                .map_err(|_| MemoryError::Map(io::ErrorKind::OutOfMemory.into()))?;
+            // SAFETY: `places` yields only parts of the ranges that `reserve` mapped and that
             // `self.guest` keeps alive, so MAP_FIXED replaces nothing but our own reservation.
             // The new mapping has the same protection, and all access to it goes through
             // vm-memory's volatile accessors, which expect the content to change at any time.
-            let at = unsafe {
+            let mapped = unsafe {
                 libc::mmap(
                     host as *mut libc::c_void,
                     size,
                     libc::PROT_READ | libc::PROT_WRITE,
                     flags | libc::MAP_FIXED,
                     file.as_fd().as_raw_fd(),
-                    offset,
+                    at,
                 )
             };
-            if at == libc::MAP_FAILED {
+            if mapped == libc::MAP_FAILED {
                 return Err(MemoryError::Map(io::Error::last_os_error()));
             }
+            offset += size as u64;
         }
         Ok(())
     }

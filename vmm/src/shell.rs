@@ -26,11 +26,12 @@ use crate::exit::ExitSlot;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
 use crate::machine::{Machine, MachineError};
-use crate::memory::{MemoryError, Ram};
+use crate::memory::{MemoryError, MemoryPlan, Prefault, Ram};
 use crate::platform::{self, PlatformError};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
 use crate::state::MachineState;
+use crate::vcpu::state::VcpuStateError;
 use crate::vcpu::{Vcpu, VcpuError, cpuid};
 use crate::virtio::{self, Backend, DeviceThread, Disk, Kind, Slot, VsockHost};
 
@@ -65,6 +66,18 @@ pub struct Attachments {
     pub vsock: VsockHost,
     /// Where the serial console's output goes; thrown away if nowhere.
     pub console: Option<Console>,
+}
+
+/// What a clone's memory is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct ThawMemory<'a> {
+    /// The snapshot's memory.
+    pub file: &'a File,
+    /// How it comes under the clone.
+    pub plan: &'a MemoryPlan,
+    /// Whether the clone runs for the record of which pages it touches: it is slower then, but each
+    /// page that is present in this process's memory map in the end was touched.
+    pub recorded: bool,
 }
 
 /// A machine without content. See the module's documentation.
@@ -160,7 +173,7 @@ impl Shell {
 
     /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
     ///
-    /// `memory` is mapped copy-on-write and may be shared by any number of clones; nobody may
+    /// The memory file is mapped copy-on-write and may be shared by any number of clones; nobody may
     /// write to it while one is alive.
     ///
     /// # Errors
@@ -170,23 +183,42 @@ impl Shell {
     pub fn thaw(
         mut self,
         state: &MachineState,
-        memory: &File,
+        memory: ThawMemory<'_>,
         attachments: Attachments,
     ) -> Result<Machine, MachineError> {
         let parts = &mut self.parts;
         if state.shape != parts.shape {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
-        parts.ram.map(memory)?;
-        attach(parts, attachments)?;
-        for (index, (vcpu, saved)) in (0..).zip(parts.vcpus.iter().zip(&state.vcpus)) {
-            let saved = saved.clone();
-            let allowed = parts.msrs.clone();
-            vcpu.with(move |fd| saved.load(fd, index, &allowed))??;
+        let prefault = parts.ram.map(memory.file, memory.plan)?;
+        if memory.recorded {
+            parts.ram.cut(memory.plan)?;
         }
-        state.platform.load(&parts.vm)?;
+        // The vCPUs' threads and this one work side by side. The boot processor is first, because
+        // the others' time-stamp counters follow its.
+        let mut vcpus = (0..).zip(parts.vcpus.iter().zip(&state.vcpus));
+        let mut load = |prefault: Option<Prefault>| {
+            let Some((index, (vcpu, saved))) = vcpus.next() else { return Ok(None) };
+            let (saved, allowed) = (saved.clone(), parts.msrs.clone());
+            vcpu.start(move |fd| {
+                saved.load(fd, index, &allowed)?;
+                if let Some(prefault) = prefault {
+                    prefault.run(fd);
+                }
+                Ok::<(), VcpuStateError>(())
+            })
+            .map(Some)
+        };
+        let first = load(Some(prefault))?;
+        attach(parts, attachments)?;
         parts.serial.load(state.serial.clone())?;
         parts.devices.load(state.devices.clone())?;
+        let mut pending = first;
+        while let Some(vcpu) = pending {
+            vcpu.wait()??;
+            pending = load(None)?;
+        }
+        state.platform.load(&parts.vm)?;
         crate::generation::change(parts.ram.guest(), &parts.generation)
             .map_err(MachineError::Generation)?;
         Ok(Machine::new(self.parts))

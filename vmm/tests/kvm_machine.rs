@@ -197,7 +197,7 @@ fn clones_go_on_where_the_original_froze() {
         .map(|_| {
             let shell = Shell::new(&hypervisor, state.shape()).unwrap();
             let devices = attachments(&common::Output::default());
-            let mut clone = shell.thaw(&state, &memory, devices).unwrap();
+            let mut clone = common::thaw(shell, &state, &memory, devices).unwrap();
             assert_eq!(counter(&clone), frozen_at);
             clone.resume().unwrap();
             clone
@@ -308,7 +308,7 @@ fn state_of_another_shape_is_refused() {
     let hypervisor = Hypervisor::open().unwrap();
     let shell = Shell::new(&hypervisor, Shape::new(4, 1, 0).unwrap()).unwrap();
     let devices = attachments(&common::Output::default());
-    let error = shell.thaw(&state, &memory, devices).err().unwrap();
+    let error = common::thaw(shell, &state, &memory, devices).err().unwrap();
     assert!(matches!(error, MachineError::Shape { .. }), "{error}");
 }
 

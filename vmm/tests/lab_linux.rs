@@ -86,7 +86,7 @@ fn a_booting_kernel_can_be_frozen_at_any_moment() {
         copy_memory(&machine, &memory);
         drop(machine);
         let shell = Shell::new(&hypervisor, state.shape()).unwrap();
-        machine = shell.thaw(&state, &memory, attachments(&after)).unwrap();
+        machine = common::thaw(shell, &state, &memory, attachments(&after)).unwrap();
         machine.resume().unwrap();
     }
     assert_eq!(machine.wait(), Exit::Reset);

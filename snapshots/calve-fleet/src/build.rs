@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::boot::{BootSpec, Function};
 use crate::call::{CallError, CallOptions};
 use crate::error::{BootError, FreezeError, WorkerError};
 use crate::fleet::Fleet;
-use crate::freeze::freeze;
+use crate::freeze;
+use crate::trial;
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -65,6 +67,8 @@ pub enum Step {
         /// Bytes of RAM.
         total: u64,
     },
+    /// Clones are tried, to learn which pages they touch.
+    Recording,
 }
 
 /// A snapshot could not be built. Nothing of it is left in the store.
@@ -152,6 +156,8 @@ pub fn build_snapshot_with(
     let mut draft = store.draft(&spec.name)?;
     progress(Step::Images);
     let boot = open(&mut draft, spec)?;
+    let disks = boot.disks.iter().map(|(disk, _)| disk.try_clone()).collect::<io::Result<_>>();
+    let disks = disks.map_err(|e| FreezeError::from(WorkerError::Setup("share a file", e)))?;
     progress(Step::Booting);
     let mut machine = fleet.boot_with(boot, &spec.function, logs)?;
     let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
@@ -169,7 +175,11 @@ pub fn build_snapshot_with(
     }
     progress(Step::Freezing);
     let mut write = |done, total| progress(Step::Writing { done, total });
-    Ok(freeze(fleet, machine, draft, stats, &mut write)?)
+    let written = freeze::write(fleet, machine, draft, stats, &mut write)?;
+    progress(Step::Recording);
+    let event = spec.warm.first().map(Vec::as_slice);
+    let workset = trial::workset(fleet, &written, disks, event).map_err(FreezeError::from)?;
+    Ok(written.commit(Some(&workset))?)
 }
 
 /// Opens every image once: the file that is booted is the file that is kept.

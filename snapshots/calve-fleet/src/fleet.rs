@@ -16,6 +16,7 @@ use crate::callee::{Callee, Decision};
 use crate::cancel::Canceller;
 use crate::clone::Clone;
 use crate::console::Tail;
+use crate::content::Content;
 use crate::control::{Attach, Command, DiskSpec, Thaw};
 use crate::door::Door;
 use crate::error::{BootError, FleetError, OpenError, WorkerError};
@@ -138,10 +139,20 @@ impl Fleet {
     ///
     /// As [`Fleet::thaw`], and when the door cannot be made.
     pub fn thaw_with(&self, frozen: &Frozen, options: ThawOptions) -> Result<Clone, WorkerError> {
+        self.thaw_content(frozen.content(), options, false)
+    }
+
+    /// Thaws a clone, `recorded` or not.
+    pub(crate) fn thaw_content(
+        &self,
+        content: &Content,
+        options: ThawOptions,
+        recorded: bool,
+    ) -> Result<Clone, WorkerError> {
         let decision = Decision::now();
         let machine = identity::fresh("m").map_err(WorkerError::Random)?;
         let facts = identity::thaw_facts(&machine).map_err(WorkerError::Random)?;
-        let (mut worker, prepared) = self.shell(frozen.shape())?;
+        let (mut worker, prepared) = self.shell(content.shape)?;
         let setup = |what| move |e: io::Error| WorkerError::Setup(what, e);
         let (stream, theirs) = UnixStream::pair().map_err(setup("make a stream"))?;
         let (console, output) = Tail::new().map_err(|e| setup("make a pipe")(e.into()))?;
@@ -149,7 +160,7 @@ impl Fleet {
         let door = door.map_err(setup("make the public socket"))?;
         let (door, listener) = door.unzip();
 
-        let (disks, images): (Vec<DiskSpec>, Vec<BorrowedFd<'_>>) = frozen.disks().unzip();
+        let (disks, images): (Vec<DiskSpec>, Vec<BorrowedFd<'_>>) = content.disks().unzip();
         let attach = Attach {
             disks,
             cid: GUEST_CID,
@@ -159,17 +170,18 @@ impl Fleet {
             console: true,
             keyboard: false,
         };
-        let mut fds = frozen.content().to_vec();
+        let mut fds = content.files().to_vec();
         fds.extend(images);
         fds.extend(listener.as_ref().map(AsFd::as_fd));
         fds.extend([theirs.as_fd(), output.as_fd()]);
-        worker.send(&Command::Thaw(Thaw { attach }), &fds)?;
+        let thaw = Thaw { state_len: content.state_len, recorded, attach };
+        worker.send(&Command::Thaw(thaw), &fds)?;
         worker.connect(Some(console), options.ports);
         let line = Line::new(worker, stream).map_err(setup("watch a stream"))?;
         let callee = Callee {
             conversation: Session::new(line),
             machine,
-            timeout: frozen.timeout(),
+            timeout: content.timeout,
             decision,
             prepared,
             opening: Some(facts),

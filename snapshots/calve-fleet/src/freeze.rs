@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use calve_proto::limits::DEFAULT_FREEZE_TIMEOUT_MS;
 use calve_snapshots::state::MAX_STATE_LEN;
 use calve_snapshots::{
-    Digest, Draft, FileMemory, MemoryLayout, MemorySource, Progress, Recipe, State,
+    Digest, Draft, FileMemory, MemoryLayout, MemorySource, Progress, Recipe, State, Workset,
 };
 use calve_vmm::memory::regions;
 use calve_vmm::{MachineState, Shape};
@@ -45,16 +45,50 @@ pub fn freeze(
     fleet: &Fleet,
     machine: LiveMachine,
     draft: Draft<'_>,
-    mut stats: BTreeMap<String, u64>,
+    stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Digest, FreezeError> {
+    write(fleet, machine, draft, stats, progress)?.commit(None)
+}
+
+/// A frozen machine in a draft that lacks only its commit.
+pub(crate) struct Written<'a> {
+    pub(crate) draft: Draft<'a>,
+    pub(crate) shape: Shape,
+    pub(crate) state: State,
+    pub(crate) layout: MemoryLayout,
+    pub(crate) timeout: Duration,
+    recipe: Recipe,
+}
+
+impl Written<'_> {
+    /// Publishes the snapshot, with the pages that its clones touch if that is known.
+    pub(crate) fn commit(mut self, workset: Option<&Workset>) -> Result<Digest, FreezeError> {
+        if let Some(workset) = workset.filter(|workset| !workset.runs().is_empty()) {
+            self.draft.write_workset(workset)?;
+            let (touched, written) = workset.pages();
+            self.recipe.stats.insert("workset_pages".into(), touched);
+            self.recipe.stats.insert("workset_written_pages".into(), written);
+        }
+        Ok(self.draft.commit(self.recipe)?)
+    }
+}
+
+/// Freezes a machine with an agent into `draft`, without committing it.
+pub(crate) fn write<'a>(
+    fleet: &Fleet,
+    machine: LiveMachine,
+    draft: Draft<'a>,
+    mut stats: BTreeMap<String, u64>,
+    progress: Progress<'_>,
+) -> Result<Written<'a>, FreezeError> {
     let LiveMachine { callee, shape, cmdline, function, writes_disks, .. } = machine;
     check_disks(shape, writes_disks)?;
     let mut conversation = callee.conversation;
     stats.insert("zeroed_bytes".into(), prepare(&mut conversation)?);
     let worker = conversation.into_stream().hang_up();
     let machine = Machine { worker, shape, cmdline, writes_disks };
-    machine.freeze(fleet, draft, &function, stats, progress)
+    machine.write(fleet, draft, &function, stats, progress)
 }
 
 impl Machine {
@@ -67,11 +101,22 @@ impl Machine {
     pub fn freeze(
         self,
         fleet: &Fleet,
-        mut draft: Draft<'_>,
+        draft: Draft<'_>,
+        function: &Function,
+        stats: BTreeMap<String, u64>,
+        progress: Progress<'_>,
+    ) -> Result<Digest, FreezeError> {
+        self.write(fleet, draft, function, stats, progress)?.commit(None)
+    }
+
+    fn write<'a>(
+        self,
+        fleet: &Fleet,
+        mut draft: Draft<'a>,
         function: &Function,
         mut stats: BTreeMap<String, u64>,
         progress: Progress<'_>,
-    ) -> Result<Digest, FreezeError> {
+    ) -> Result<Written<'a>, FreezeError> {
         let started = Instant::now();
         let Self { mut worker, shape, cmdline, writes_disks } = self;
         check_disks(shape, writes_disks)?;
@@ -92,8 +137,9 @@ impl Machine {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         stats.insert("freeze_us".into(), micros);
         let (cpu, vcpus) = (cpu::required_cpu(&machine, &cpu::host_cpu()?), shape.vcpus());
-        let function = recipe_function(function);
-        Ok(draft.commit(Recipe { cpu, vcpus, cmdline, function, stats })?)
+        let (timeout, function) = (function.timeout, recipe_function(function));
+        let recipe = Recipe { cpu, vcpus, cmdline, function, stats };
+        Ok(Written { draft, shape, state, layout, timeout, recipe })
     }
 }
 

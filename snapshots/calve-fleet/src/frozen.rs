@@ -1,18 +1,14 @@
 //! A snapshot that was opened and checked once, for any number of clones.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
 use std::time::Duration;
 
 use calve_snapshots::{Manifest, Snapshot, State};
 use calve_vmm::memory::regions;
 use calve_vmm::{MachineState, Shape, ShapeError};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 
-use crate::control::DiskSpec;
+use crate::content::Content;
 use crate::error::OpenError;
 
 /// A snapshot ready to be thawed: its files are open, its state was decoded as a machine.
@@ -21,9 +17,7 @@ use crate::error::OpenError;
 #[derive(Debug)]
 pub struct Frozen {
     snapshot: Snapshot,
-    shape: Shape,
-    /// The very bytes that were checked, sealed: what a worker loads is what we have decoded.
-    state: File,
+    content: Content,
 }
 
 /// State and manifest of a snapshot are not of one machine.
@@ -48,14 +42,14 @@ impl Frozen {
         let damaged = |source| OpenError::State { name: name(), source };
         let state = machine_state(snapshot.state()).map_err(|e| damaged(e.into()))?;
         let shape = check(&state, snapshot.manifest()).map_err(|e| damaged(e.into()))?;
-        let state = sealed(&snapshot.state().encode())
-            .map_err(|source| OpenError::Memory { name: name(), source })?;
-        Ok(Self { snapshot, shape, state })
+        let content = content(&snapshot, shape);
+        let content = content.map_err(|source| OpenError::Memory { name: name(), source })?;
+        Ok(Self { snapshot, content })
     }
 
     /// Shape of its machine: what to [prepare](crate::Fleet::prepare) shells for.
     pub fn shape(&self) -> Shape {
-        self.shape
+        self.content.shape
     }
 
     /// The snapshot.
@@ -65,20 +59,26 @@ impl Frozen {
 
     /// The function's deadline where a call brings none.
     pub fn timeout(&self) -> Duration {
-        Duration::from_millis(self.snapshot.manifest().function.timeout_ms)
+        self.content.timeout
     }
 
-    /// State and memory, in the order of a `Thaw` command.
-    pub(crate) fn content(&self) -> [BorrowedFd<'_>; 2] {
-        [self.state.as_fd(), self.snapshot.memory().as_fd()]
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
+}
 
-    /// The root image and the code.
-    pub(crate) fn disks(&self) -> impl Iterator<Item = (DiskSpec, BorrowedFd<'_>)> {
-        let disk = |id: &str| DiskSpec { writable: false, id: id.into() };
-        let root = (disk("root"), self.snapshot.root().as_fd());
-        [root].into_iter().chain(self.snapshot.code().map(|code| (disk("code"), code.as_fd())))
-    }
+fn content(snapshot: &Snapshot, shape: Shape) -> io::Result<Content> {
+    let manifest = snapshot.manifest();
+    let disks = [snapshot.root()].into_iter().chain(snapshot.code());
+    let disks = disks.map(std::fs::File::try_clone).collect::<io::Result<_>>()?;
+    Content::new(
+        shape,
+        Duration::from_millis(manifest.function.timeout_ms),
+        snapshot.state(),
+        (snapshot.memory().try_clone()?, &manifest.machine.memory),
+        snapshot.workset(),
+        disks,
+    )
 }
 
 /// Decodes the sections of a state file as a machine.
@@ -105,35 +105,4 @@ fn check(state: &MachineState, manifest: &Manifest) -> Result<Shape, Mismatch> {
     let expected = regions(&shape).into_iter().map(|r| (r.gpa, r.size, r.file_offset));
     let found = machine.memory.regions().iter().map(|r| (r.gpa, r.size, r.file_offset));
     if expected.eq(found) { Ok(shape) } else { Err(Mismatch::Memory) }
-}
-
-/// Bytes in a file that nobody can change any more.
-fn sealed(bytes: &[u8]) -> io::Result<File> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("calve-state", flags)?);
-    file.write_all(bytes)?;
-    let seals = SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Seek};
-
-    use super::*;
-
-    #[test]
-    fn a_sealed_file_keeps_its_bytes() {
-        let mut file = sealed(b"state").unwrap();
-        file.rewind().unwrap();
-        assert!(file.write_all(b"other").is_err());
-        assert!(file.set_len(0).is_err());
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "state");
-    }
 }

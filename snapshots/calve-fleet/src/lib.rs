@@ -53,6 +53,7 @@ mod callee;
 mod cancel;
 mod clone;
 mod console;
+mod content;
 pub mod control;
 mod cpu;
 mod door;
@@ -65,7 +66,9 @@ mod identity;
 mod line;
 mod live;
 mod machine;
+mod record;
 mod shells;
+mod trial;
 mod worker;
 
 pub use boot::{BootSpec, ConsoleTo, Function, Ports};

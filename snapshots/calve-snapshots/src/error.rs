@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::manifest::{MANIFEST_VERSION, ManifestError};
 use crate::state::StateError;
+use crate::workset::WorksetError;
 use crate::{Architecture, Digest};
 
 /// An operation of the store failed.
@@ -184,6 +185,9 @@ pub enum Damage {
     /// It does not parse.
     #[error(transparent)]
     State(#[from] StateError),
+    /// It does not parse.
+    #[error(transparent)]
+    Workset(#[from] WorksetError),
     /// It holds a machine of another architecture than the manifest.
     #[error("its architecture is not the manifest's")]
     Architecture,

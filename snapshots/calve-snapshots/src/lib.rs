@@ -1,12 +1,13 @@
 //! The snapshot format and the content-addressed store that keeps snapshots.
 //!
-//! A snapshot is a directory of three files, written once and never changed:
+//! A snapshot is a directory of three files or four, written once and never changed:
 //!
 //! | file | module | what it holds |
 //! | --- | --- | --- |
 //! | `manifest.json` | [`manifest`] | what is needed to thaw, and the digest of everything else; its own SHA-256 is the snapshot's id |
 //! | `state` | [`state`] | machine state: opaque, named, versioned sections |
 //! | `memory.0` | [`memory`] | guest RAM: sparse, page-aligned, mapped as it lies |
+//! | `workset` | [`workset`] | advice: the pages that clones touch before their first answer |
 //!
 //! Kernel, root and code image are blobs of the store, shared by the snapshots that name their digest.
 //!
@@ -54,6 +55,7 @@ pub mod state;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod workset;
 
 pub use digest::Digest;
 pub use error::{Damage, Error};
@@ -64,6 +66,7 @@ pub use memory::{FileMemory, MemoryLayout, MemoryRegion, MemorySource};
 pub use snapshot::{Snapshot, Verify};
 pub use state::{Section, State, StateError};
 pub use store::{Draft, Entry, Role, Store};
+pub use workset::{PageRun, Workset};
 
 /// Told how far long work has come: bytes done, bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

@@ -37,6 +37,9 @@ pub enum MediaType {
     /// A memory layer in its travelling form ([`memory`](crate::memory)).
     #[serde(rename = "application/vnd.calve.snapshot.memory.v1")]
     Memory,
+    /// The `workset` file.
+    #[serde(rename = "application/vnd.calve.snapshot.workset.v1")]
+    Workset,
     /// A Linux kernel, vmlinux or bzImage.
     #[serde(rename = "application/vnd.calve.image.kernel.v1")]
     Kernel,
@@ -172,6 +175,9 @@ pub struct Manifest {
     pub state: Blob,
     /// Memory files, lowest first. This version of the format has exactly one, which is complete.
     pub layers: Vec<Layer>,
+    /// The `workset` file, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workset: Option<Blob>,
     /// The function that was warmed.
     pub function: Function,
     /// Figures of the build.

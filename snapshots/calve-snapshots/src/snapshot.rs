@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use crate::{Digest, Manifest, State};
+use crate::{Digest, Manifest, State, Workset};
 
 mod open;
 
@@ -35,6 +35,7 @@ pub struct Snapshot {
     state: State,
     state_file: File,
     memory: File,
+    workset: Workset,
     kernel: File,
     root: File,
     code: Option<File>,
@@ -69,6 +70,11 @@ impl Snapshot {
     /// The machine's memory, read-only; `manifest().machine.memory` says what lies where.
     pub fn memory(&self) -> &File {
         &self.memory
+    }
+
+    /// The pages that clones touch before their first answer; none where that is not known.
+    pub fn workset(&self) -> &Workset {
+        &self.workset
     }
 
     /// The kernel it was booted from.

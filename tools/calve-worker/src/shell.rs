@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use calve_fleet::control::{
     Boot, Command, ControlError, Files, Received, Report, Socket, Stage, Thaw, VERSION,
 };
 use calve_jail::Inside;
 use calve_snapshots::State;
 use calve_snapshots::state::MAX_STATE_LEN;
-use calve_vmm::{Hypervisor, MachineState, Section, Shape, Shell};
+use calve_vmm::memory::MemoryPlan;
+use calve_vmm::{Hypervisor, MachineState, Section, Shape, Shell, ThawMemory};
 
 use crate::During;
 use crate::attach::{Attached, attach};
 use crate::machine::{Running, monotonic_ns};
 use crate::refusal::Refused;
+
+/// Most bytes of state and memory plan: those of a state, and 20 for each run of pages.
+const MAX_DECODED: usize = MAX_STATE_LEN + 20 * calve_vmm::memory::MAX_TOUCHED;
 
 /// A shell and when it was complete.
 struct Born {
@@ -74,28 +79,32 @@ impl Born {
     }
 
     fn thaw(self, socket: &Arc<Socket>, thaw: Thaw, mut files: Files) -> Result<Running, Refused> {
-        let state = files.file().during(Stage::Control)?;
+        let decoded = files.file().during(Stage::Control)?;
         let memory = files.file().during(Stage::Control)?;
         let Attached { attachments, keyboard } =
             attach(thaw.attach, files, socket).during(Stage::Control)?;
-        let state = read_state(&state).during(Stage::Thaw)?;
-        let machine = self.shell.thaw(&state, &memory, attachments).during(Stage::Thaw)?;
+        let (state, plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
+        let memory = ThawMemory { file: &memory, plan: &plan, recorded: thaw.recorded };
+        let machine = self.shell.thaw(&state, memory, attachments).during(Stage::Thaw)?;
         Ok(Running { machine, keyboard, shell_ns: self.at_ns, content_ns: 0 })
     }
 }
 
-/// Reads and decodes a state file. Its offset is shared with other workers and not moved.
-fn read_state(file: &std::fs::File) -> anyhow::Result<MachineState> {
+/// Reads and decodes state and memory plan. The file's offset is shared with other workers and not
+/// moved.
+fn read(file: &std::fs::File, state_len: u32) -> anyhow::Result<(MachineState, MemoryPlan)> {
     use std::os::unix::fs::FileExt;
     let length = usize::try_from(file.metadata()?.len())?;
-    anyhow::ensure!(length <= MAX_STATE_LEN, "the machine's state is over {MAX_STATE_LEN} bytes");
+    anyhow::ensure!(length <= MAX_DECODED, "the machine's state is over {MAX_DECODED} bytes");
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0)?;
-    let state = State::try_from(&bytes[..])?;
+    let split = bytes.split_at_checked(usize::try_from(state_len)?);
+    let (state, plan) = split.context("the machine's state is cut short")?;
+    let state = State::try_from(state)?;
     let sections: Vec<Section> = state
         .sections()
         .iter()
         .map(|s| Section { name: s.name.clone(), version: s.version, bytes: s.bytes.clone() })
         .collect();
-    Ok(MachineState::try_from(&sections[..])?)
+    Ok((MachineState::try_from(&sections[..])?, postcard::from_bytes(plan)?))
 }

@@ -23,8 +23,12 @@ const ACCELERATOR: &str = "tcg,thread=single,tb-size=512";
 /// SVM and nested paging are what this is about. Without XSAVES and XSAVEC guests do not complain
 /// about sizes that TCG gets wrong.
 const PROCESSOR: &str = "EPYC,+svm,+npt,-xsaves,-xsavec";
-const KERNEL_COMMAND_LINE: &str =
-    "quiet loglevel=3 reboot=t panic=-1 mitigations=off console=ttyS0";
+///
+/// Now and then the nested host's kernel gets stuck under emulation, seen with guests of several vCPUs.
+/// `softlockup_panic` with a threshold of twice 20 s makes that an end with a reason on the console instead of
+/// a wait without one.
+const KERNEL_COMMAND_LINE: &str = "quiet loglevel=3 reboot=t panic=-1 softlockup_panic=1 \
+    watchdog_thresh=20 mitigations=off console=ttyS0";
 
 /// What the nested host is made of.
 #[derive(Debug, Clone)]

@@ -38,7 +38,7 @@ fn writes_to_a_mapped_snapshot_stay_private() {
     file.write_all(b"frozen").unwrap();
     file.set_len(2 << 20).unwrap();
     let mut ram = Ram::reserve(&shape(2)).unwrap();
-    ram.map(&file).unwrap();
+    ram.map(&file, &MemoryPlan::whole(2 << 20)).unwrap();
     let mut seen = [0; 6];
     ram.guest().read_slice(&mut seen, GuestAddress(0)).unwrap();
     assert_eq!(&seen, b"frozen");
@@ -51,6 +51,31 @@ fn writes_to_a_mapped_snapshot_stay_private() {
 fn a_memory_file_of_another_size_is_refused() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
-    let error = Ram::reserve(&shape(2)).unwrap().map(&file).unwrap_err();
+    let error = Ram::reserve(&shape(2)).unwrap().map(&file, &MemoryPlan::whole(2 << 20));
+    let error = error.unwrap_err();
     assert!(matches!(error, MemoryError::Size { found: 0x10_0000, wanted: 0x20_0000 }));
+}
+
+#[test]
+fn only_what_is_planned_is_mapped() {
+    let file = tempfile::tempfile().unwrap();
+    let mut shape_file = vec![7_u8; 2 << 20];
+    shape_file[..4096].fill(9);
+    file.write_all_at(&shape_file, 0).unwrap();
+    let mut ram = Ram::reserve(&shape(2)).unwrap();
+    let mapped = vec![Stretch { offset: 0, len: 4096 }, Stretch { offset: 1 << 20, len: 8192 }];
+    let plan = MemoryPlan { mapped, touched: Vec::new() };
+    ram.map(&file, &plan).unwrap();
+    ram.cut(&plan).unwrap();
+    let byte = |at: u64| ram.guest().read_obj::<u8>(GuestAddress(at)).unwrap();
+    assert_eq!([byte(0), byte(4096), byte(1 << 20), byte((1 << 20) + 8192)], [9, 0, 7, 0]);
+}
+
+#[test]
+fn a_stretch_over_the_hole_is_in_two_places() {
+    let ram = Ram::reserve(&shape(3080)).unwrap();
+    let stretch = Stretch { offset: HOLE_START - 4096, len: 3 * 4096 };
+    let places: Vec<_> = ram.places(stretch).map(|(_, gpa, len)| (gpa, len)).collect();
+    assert_eq!(places, [(HOLE_START - 4096, 4096), (HOLE_END, 8192)]);
+    assert_eq!(ram.places(Stretch { offset: 3080 << 20, len: 4096 }).count(), 0);
 }

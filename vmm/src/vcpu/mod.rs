@@ -52,6 +52,20 @@ enum Command {
     Run,
 }
 
+/// A closure on its way through a vCPU's thread.
+#[must_use = "what it returns may be an error"]
+pub(crate) struct Pending<R> {
+    vcpu: u8,
+    answer: Receiver<R>,
+}
+
+impl<R> Pending<R> {
+    /// Waits for its result.
+    pub(crate) fn wait(self) -> Result<R, VcpuError> {
+        self.answer.recv().map_err(|_| VcpuError::Gone(self.vcpu))
+    }
+}
+
 /// A handle on one vCPU thread. Dropping it stops and joins the thread.
 pub(crate) struct Vcpu {
     index: u8,
@@ -97,12 +111,20 @@ impl Vcpu {
         &self,
         f: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
     ) -> Result<R, VcpuError> {
+        self.start(f)?.wait()
+    }
+
+    /// Like [`with`](Self::with), without waiting.
+    pub(crate) fn start<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
+    ) -> Result<Pending<R>, VcpuError> {
         let (reply, answer) = channel();
         self.send(Command::With(Box::new(move |fd| {
             // The caller may have given up; then the result is nobody's.
             let _ = reply.send(f(fd));
         })))?;
-        answer.recv().map_err(|_| VcpuError::Gone(self.index))
+        Ok(Pending { vcpu: self.index, answer })
     }
 
     /// Lets a parked vCPU into the guest. Its kick must have been cleared before: with several

@@ -11,7 +11,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use calve_vmm::{Attachments, Boot, Hypervisor, Machine, Shape, Shell, VsockHost};
+use calve_vmm::memory::MemoryPlan;
+use calve_vmm::{
+    Attachments, Boot, Hypervisor, Machine, MachineError, MachineState, Shape, Shell, ThawMemory,
+    VsockHost,
+};
 
 /// Where the guests' code is loaded and entered.
 pub const ENTRY: u32 = 0x10_0000;
@@ -128,4 +132,15 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
         std::thread::yield_now();
     }
+}
+
+/// Thaws a machine from all of a memory file.
+pub fn thaw(
+    shell: Shell,
+    state: &MachineState,
+    memory: &File,
+    devices: Attachments,
+) -> Result<Machine, MachineError> {
+    let plan = MemoryPlan::whole(memory.metadata().unwrap().len());
+    shell.thaw(state, ThawMemory { file: memory, plan: &plan, recorded: false }, devices)
 }

@@ -19,7 +19,8 @@ pub enum Command {
     },
     /// Boot a kernel and run it. Descriptors: kernel, initrd if there is one, then [`Attach`]'s.
     Boot(Boot),
-    /// Take a frozen machine's content and run it. Descriptors: state, memory, then [`Attach`]'s.
+    /// Take a frozen machine's content and run it. Descriptors: what the fleet has decoded of it (state,
+    /// then memory plan), memory, then [`Attach`]'s.
     Thaw(Thaw),
     /// Stop the machine between two instructions.
     Pause,
@@ -47,6 +48,11 @@ pub struct Boot {
 /// A machine to thaw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thaw {
+    /// Bytes of the state, at the beginning of its file. The rest is a
+    /// [`MemoryPlan`](calve_vmm::memory::MemoryPlan) in postcard's encoding.
+    pub state_len: u32,
+    /// Whether it runs for the record of which pages it touches.
+    pub recorded: bool,
     /// What its devices are connected to.
     pub attach: Attach,
 }

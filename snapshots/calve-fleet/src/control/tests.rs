@@ -17,6 +17,8 @@ fn send_raw(socket: &Socket, bytes: &[u8]) {
 fn thaw() -> Command {
     let disk = |id: &str| DiskSpec { writable: false, id: id.into() };
     Command::Thaw(Thaw {
+        state_len: 10_000,
+        recorded: false,
         attach: Attach {
             disks: vec![disk("root"), disk("code")],
             cid: 3,
@@ -124,13 +126,13 @@ fn the_encoding_is_pinned() {
     let shell = Command::Shell { version: 1, shape: Shape::new(128, 1, 2).unwrap() };
     assert_eq!(postcard::to_stdvec(&shell).unwrap(), [0, 1, 0x80, 1, 1, 2]);
     let thaw = postcard::to_stdvec(&thaw()).unwrap();
-    let disks = b"\x02\x02\0\x04root\0\x04code";
+    let disks = b"\x02\x90\x4e\0\x02\0\x04root\0\x04code";
     let rest = b"\x03\0\x01\x80\x08\x01\x81\x08\x01\0";
     assert_eq!(thaw, [&disks[..], rest].concat());
     let ended = Report::Ended(End::Fault("x".into()));
     assert_eq!(postcard::to_stdvec(&ended).unwrap(), [6, 2, 1, b'x']);
     let stats = Stats { shell_ns: 1, content_ns: Some(2), entered_ns: None, file_kib: 3 };
-    assert_eq!(postcard::to_stdvec(&Report::Stats(stats)).unwrap(), [4, 1, 1, 2, 0]);
+    assert_eq!(postcard::to_stdvec(&Report::Stats(stats)).unwrap(), [4, 1, 1, 2, 0, 3]);
 }
 
 #[test]

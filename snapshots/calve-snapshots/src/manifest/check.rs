@@ -7,6 +7,7 @@ use super::{
 };
 use crate::memory::PAGE;
 use crate::state::MAX_STATE_LEN;
+use crate::workset::MAX_WORKSET_LEN;
 
 /// The longest deadline of a call: a day. What runs longer is not a request, and a wait for it must end.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -66,6 +67,10 @@ impl Manifest {
         code.iter().try_for_each(|code| typed(code, MediaType::Code))?;
         typed(&self.state, MediaType::State)?;
         require(self.state.length <= MAX_STATE_LEN as u64, "`state` over its limit")?;
+        if let Some(workset) = &self.workset {
+            typed(workset, MediaType::Workset)?;
+            require(workset.length <= MAX_WORKSET_LEN, "`workset` over its limit")?;
+        }
         let Function { handler, runtime, timeout_ms, .. } = &self.function;
         require(
             (1..=MAX_TIMEOUT_MS).contains(timeout_ms),

@@ -43,6 +43,37 @@ impl<'a> FileMemory<'a> {
     }
 }
 
+impl FileMemory<'_> {
+    /// The stretches of the file that hold data, as offset and bytes, ascending: at most `most`, so
+    /// with as many of the larger holes left out as that allows. Holes below `least` bytes are not
+    /// worth a mapping.
+    pub fn stretches(&self, least: u64, most: usize) -> io::Result<Vec<(u64, u64)>> {
+        let mut all = Vec::<(u64, u64)>::new();
+        let mut from = 0;
+        while let Some(data) = self.next_data(from)? {
+            let end = self.end_of_data(data)?;
+            match all.last_mut() {
+                Some((offset, len)) if data - (*offset + *len) < least => *len = end - *offset,
+                _ => all.push((data, end - data)),
+            }
+            from = end;
+        }
+        while all.len() > most {
+            let gap = |pair: &[(u64, u64)]| pair[1].0 - (pair[0].0 + pair[0].1);
+            let smallest = (0..all.len() - 1).min_by_key(|&n| gap(&all[n..n + 2])).unwrap_or(0);
+            let (offset, len) = all.remove(smallest + 1);
+            all[smallest].1 = offset + len - all[smallest].0;
+        }
+        Ok(all)
+    }
+
+    fn end_of_data(&self, offset: u64) -> io::Result<u64> {
+        let offset = i64::try_from(offset).map_err(io::Error::other)?;
+        let end = lseek(self.file, offset, Whence::SeekHole)?;
+        u64::try_from(end).map_err(io::Error::other)
+    }
+}
+
 impl MemorySource for FileMemory<'_> {
     fn layout(&self) -> &MemoryLayout {
         self.layout

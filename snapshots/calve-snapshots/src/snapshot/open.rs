@@ -12,7 +12,7 @@ use crate::manifest::{self, Blob, Layer, MANIFEST_VERSION, MAX_MANIFEST_LEN, Man
 use crate::memory::{self, FileMemory};
 use crate::state::MAX_STATE_LEN;
 use crate::store::{Dir, Stamp, Store};
-use crate::{Damage, Digest, Error, Host, Manifest, Progress, State};
+use crate::{Damage, Digest, Error, Host, Manifest, Progress, State, Workset};
 
 /// A name, and the id it stands for.
 #[derive(Clone, Copy)]
@@ -38,19 +38,25 @@ pub(crate) fn open(
     let layer = &manifest.layers[0]; // a manifest that parsed has exactly one
     let state_file = found.file(&dir, "state", manifest.state.length)?;
     let memory = found.file(&dir, &layer.file, layer.length)?;
+    let workset_file = manifest.workset.map(|blob| found.file(&dir, "workset", blob.length));
+    let workset_file = workset_file.transpose()?;
     let kernel = found.image(&images.kernel)?;
     let root = found.image(&images.root)?;
     let code = images.code.as_ref().map(|blob| found.image(blob)).transpose()?;
     drop(lock);
 
     let state = found.state(&state_file, &manifest)?;
+    let workset = match (&workset_file, &manifest.workset) {
+        (Some(file), Some(blob)) => found.workset(file, blob, &manifest)?,
+        _ => Workset::default(),
+    };
     let mut reading = Reading { found, verify, done: 0, total: to_read(&manifest), progress };
     reading.memory(&memory, layer, &manifest)?;
     for (blob, file) in images.iter().zip([&kernel, &root].into_iter().chain(&code)) {
         reading.image(file, blob)?;
     }
     let (name, id) = (name.into(), found.id);
-    Ok(Snapshot { name, id, manifest, state, state_file, memory, kernel, root, code })
+    Ok(Snapshot { name, id, manifest, state, state_file, memory, workset, kernel, root, code })
 }
 
 impl Found<'_> {
@@ -106,6 +112,19 @@ impl Found<'_> {
             return Err(damaged(Damage::Architecture));
         }
         Ok(state)
+    }
+
+    fn workset(&self, file: &File, blob: &Blob, manifest: &Manifest) -> Result<Workset, Error> {
+        let damaged = |damage| self.damaged("workset", damage);
+        let mut bytes = Vec::new();
+        // The manifest's check has bounded the length.
+        file.take(blob.length).read_to_end(&mut bytes).map_err(|e| damaged(e.into()))?;
+        let (wanted, found) = (blob.digest, Digest::of(&bytes));
+        if found != wanted {
+            return Err(damaged(Damage::Digest { wanted, found }));
+        }
+        let memory = manifest.machine.memory.size();
+        Workset::decode(&bytes, memory).map_err(|e| damaged(e.into()))
     }
 
     fn image(&self, blob: &Blob) -> Result<File, Error> {

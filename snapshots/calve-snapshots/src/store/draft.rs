@@ -6,6 +6,7 @@
 //!                            └──► everything removed
 //! ```
 
+use std::fs::File;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ use crate::manifest::{
     Blob, Images, Layer, MANIFEST_VERSION, Machine, Manifest, MediaType, Recipe,
 };
 use crate::memory::{self, Fault};
-use crate::{Architecture, Digest, Error, MemoryLayout, MemorySource, Progress, State};
+use crate::{Architecture, Digest, Error, MemoryLayout, MemorySource, Progress, State, Workset};
 
 mod images;
 
@@ -37,6 +38,7 @@ pub struct Draft<'a> {
     code: Option<Blob>,
     state: Option<(Architecture, Blob)>,
     memory: Option<(MemoryLayout, Layer)>,
+    workset: Option<Blob>,
     committed: bool,
 }
 
@@ -60,6 +62,7 @@ impl<'a> Draft<'a> {
             code: None,
             state: None,
             memory: None,
+            workset: None,
             committed: false,
         })
     }
@@ -98,6 +101,21 @@ impl<'a> Draft<'a> {
             runs: summary.runs,
         };
         self.memory = Some((source.layout().clone(), layer));
+        Ok(())
+    }
+
+    /// The memory that was written, to thaw a clone from before there is a snapshot.
+    pub fn memory(&self) -> Result<File, Error> {
+        const NAME: &str = "memory.0";
+        self.dir.read(NAME).map_err(Error::io("open", self.dir.path_of(NAME)))
+    }
+
+    /// Writes which pages clones touch.
+    pub fn write_workset(&mut self, workset: &Workset) -> Result<(), Error> {
+        let bytes = workset.encode();
+        self.write("workset", &bytes)?;
+        let (media_type, digest) = (MediaType::Workset, Digest::of(&bytes));
+        self.workset = Some(Blob { media_type, digest, length: bytes.len() as u64 });
         Ok(())
     }
 
@@ -158,6 +176,7 @@ impl<'a> Draft<'a> {
             images,
             state,
             layers: vec![layer],
+            workset: self.workset,
             function: recipe.function,
             stats: recipe.stats,
         })

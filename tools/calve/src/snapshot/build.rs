@@ -90,6 +90,7 @@ fn show(bar: &Bar, name: &str, step: Step) {
             bar.stage(&format!("Warming {name} up, event {number} of {of}"));
         }
         Step::Freezing => bar.stage(&format!("Freezing {name}")),
+        Step::Recording => bar.stage(&format!("Trying clones of {name}")),
         Step::Writing { done, total } => bar.advance(done, total),
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn run(
         for mut lab in labs {
             let (queue, failures) = (&queue, &failures);
             scope.spawn(move || {
-                while let Some(target) = lock(queue).pop_front() {
+                // Not in the condition itself: the lock would be held for as long as the test runs.
+                let next = || lock(queue).pop_front();
+                while let Some(target) = next() {
                     let started = Instant::now();
                     let verdict = match lab.test_again(workspace, surroundings, target) {
                         Ok(()) => "passed".to_owned(),

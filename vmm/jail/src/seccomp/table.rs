@@ -150,39 +150,40 @@ const fn both<T>(number: u8) -> u64 {
 
 /// What a machine asks of KVM once it exists: to run, and to save and load its state. No call here
 /// creates anything, changes memory slots or reroutes interrupts. The most frequent come first.
-const KVM_IOCTLS: [u64; 34] = [
-    none(0x80),                          // KVM_RUN
-    none(0x03),                          // KVM_CHECK_EXTENSION, asked at boot
-    read::<kvm::kvm_regs>(0x81),         // KVM_GET_REGS
-    write::<kvm::kvm_regs>(0x82),        // KVM_SET_REGS
-    read::<kvm::kvm_sregs>(0x83),        // KVM_GET_SREGS
-    write::<kvm::kvm_sregs>(0x84),       // KVM_SET_SREGS
-    both::<kvm::kvm_msrs>(0x88),         // KVM_GET_MSRS
-    write::<kvm::kvm_msrs>(0x89),        // KVM_SET_MSRS
-    read::<kvm::kvm_fpu>(0x8c),          // KVM_GET_FPU
-    write::<kvm::kvm_fpu>(0x8d),         // KVM_SET_FPU
-    read::<kvm::kvm_lapic_state>(0x8e),  // KVM_GET_LAPIC
-    write::<kvm::kvm_lapic_state>(0x8f), // KVM_SET_LAPIC
-    write::<kvm::kvm_cpuid2>(0x90),      // KVM_SET_CPUID2
-    both::<kvm::kvm_cpuid2>(0x91),       // KVM_GET_CPUID2
-    read::<kvm::kvm_mp_state>(0x98),     // KVM_GET_MP_STATE
-    write::<kvm::kvm_mp_state>(0x99),    // KVM_SET_MP_STATE
-    read::<kvm::kvm_vcpu_events>(0x9f),  // KVM_GET_VCPU_EVENTS
-    write::<kvm::kvm_vcpu_events>(0xa0), // KVM_SET_VCPU_EVENTS
-    read::<kvm::kvm_debugregs>(0xa1),    // KVM_GET_DEBUGREGS
-    write::<kvm::kvm_debugregs>(0xa2),   // KVM_SET_DEBUGREGS
-    none(0xa2),                          // KVM_SET_TSC_KHZ
-    none(0xa3),                          // KVM_GET_TSC_KHZ
-    read::<kvm::kvm_xsave>(0xa4),        // KVM_GET_XSAVE
-    write::<kvm::kvm_xsave>(0xa5),       // KVM_SET_XSAVE
-    read::<kvm::kvm_xsave>(0xcf),        // KVM_GET_XSAVE2
-    read::<kvm::kvm_xcrs>(0xa6),         // KVM_GET_XCRS
-    write::<kvm::kvm_xcrs>(0xa7),        // KVM_SET_XCRS
-    none(0xad),                          // KVM_KVMCLOCK_CTRL
-    both::<kvm::kvm_irqchip>(0x62),      // KVM_GET_IRQCHIP
-    read::<kvm::kvm_irqchip>(0x63),      // KVM_SET_IRQCHIP (sic: the kernel says _IOR)
-    read::<kvm::kvm_pit_state2>(0x9f),   // KVM_GET_PIT2
-    write::<kvm::kvm_pit_state2>(0xa0),  // KVM_SET_PIT2
-    write::<kvm::kvm_clock_data>(0x7b),  // KVM_SET_CLOCK
-    read::<kvm::kvm_clock_data>(0x7c),   // KVM_GET_CLOCK
+const KVM_IOCTLS: [u64; 35] = [
+    none(0x80),                              // KVM_RUN
+    none(0x03),                              // KVM_CHECK_EXTENSION, asked at boot
+    read::<kvm::kvm_regs>(0x81),             // KVM_GET_REGS
+    write::<kvm::kvm_regs>(0x82),            // KVM_SET_REGS
+    read::<kvm::kvm_sregs>(0x83),            // KVM_GET_SREGS
+    write::<kvm::kvm_sregs>(0x84),           // KVM_SET_SREGS
+    both::<kvm::kvm_msrs>(0x88),             // KVM_GET_MSRS
+    write::<kvm::kvm_msrs>(0x89),            // KVM_SET_MSRS
+    read::<kvm::kvm_fpu>(0x8c),              // KVM_GET_FPU
+    write::<kvm::kvm_fpu>(0x8d),             // KVM_SET_FPU
+    read::<kvm::kvm_lapic_state>(0x8e),      // KVM_GET_LAPIC
+    write::<kvm::kvm_lapic_state>(0x8f),     // KVM_SET_LAPIC
+    write::<kvm::kvm_cpuid2>(0x90),          // KVM_SET_CPUID2
+    both::<kvm::kvm_cpuid2>(0x91),           // KVM_GET_CPUID2
+    read::<kvm::kvm_mp_state>(0x98),         // KVM_GET_MP_STATE
+    write::<kvm::kvm_mp_state>(0x99),        // KVM_SET_MP_STATE
+    read::<kvm::kvm_vcpu_events>(0x9f),      // KVM_GET_VCPU_EVENTS
+    write::<kvm::kvm_vcpu_events>(0xa0),     // KVM_SET_VCPU_EVENTS
+    read::<kvm::kvm_debugregs>(0xa1),        // KVM_GET_DEBUGREGS
+    write::<kvm::kvm_debugregs>(0xa2),       // KVM_SET_DEBUGREGS
+    none(0xa2),                              // KVM_SET_TSC_KHZ
+    none(0xa3),                              // KVM_GET_TSC_KHZ
+    read::<kvm::kvm_xsave>(0xa4),            // KVM_GET_XSAVE
+    write::<kvm::kvm_xsave>(0xa5),           // KVM_SET_XSAVE
+    read::<kvm::kvm_xsave>(0xcf),            // KVM_GET_XSAVE2
+    read::<kvm::kvm_xcrs>(0xa6),             // KVM_GET_XCRS
+    write::<kvm::kvm_xcrs>(0xa7),            // KVM_SET_XCRS
+    none(0xad),                              // KVM_KVMCLOCK_CTRL
+    both::<kvm::kvm_pre_fault_memory>(0xd5), // KVM_PRE_FAULT_MEMORY
+    both::<kvm::kvm_irqchip>(0x62),          // KVM_GET_IRQCHIP
+    read::<kvm::kvm_irqchip>(0x63),          // KVM_SET_IRQCHIP (sic: the kernel says _IOR)
+    read::<kvm::kvm_pit_state2>(0x9f),       // KVM_GET_PIT2
+    write::<kvm::kvm_pit_state2>(0xa0),      // KVM_SET_PIT2
+    write::<kvm::kvm_clock_data>(0x7b),      // KVM_SET_CLOCK
+    read::<kvm::kvm_clock_data>(0x7c),       // KVM_GET_CLOCK
 ];
