@@ -21,7 +21,7 @@ use crate::memory::{GuestMemory, MemoryError, Region, regions};
 use crate::platform::{PlatformError, PlatformState};
 use crate::serial::SerialError;
 use crate::shape::Shape;
-use crate::shell::Parts;
+use crate::shell::{Attachments, Load, Parts, ThawMemory, load};
 use crate::state::MachineState;
 use crate::vcpu::VcpuError;
 use crate::vcpu::state::{VcpuState, VcpuStateError};
@@ -73,6 +73,9 @@ pub enum MachineError {
     /// Saving needs a paused machine.
     #[error("the machine is running: pause it first")]
     Running,
+    /// Only a clone has something to go back to.
+    #[error("the machine was booted, not thawed: there is nothing to reset it to")]
+    Booted,
     /// A machine that has ended can neither go on nor be frozen.
     #[error("the machine has ended ({0:?}): boot or thaw another")]
     Ended(Exit),
@@ -108,6 +111,44 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Puts a clone back as it was when it was thawed from `state` and `memory`, with the host's side
+    /// of its devices anew; it is paused then. Costs what the guest has written, not what it has.
+    ///
+    /// Whatever the guest did is undone: memory, processors, interrupt controllers, timers, clock,
+    /// queues. Streams end. Its generation identifier is a new one, as after a thaw: it is another
+    /// machine that runs next. Not for another tenant's use all the same: what a flaw of KVM or of a
+    /// device has let the guest do to this process is not undone.
+    ///
+    /// # Errors
+    ///
+    /// When the machine was booted, has ended, or was thawed from something of another shape; the
+    /// machine must be dropped after any other error.
+    pub fn reset(
+        &mut self,
+        state: &MachineState,
+        memory: ThawMemory<'_>,
+        attachments: Attachments,
+    ) -> Result<(), MachineError> {
+        if let Some(exit) = self.exit() {
+            return Err(MachineError::Ended(exit));
+        }
+        let parts = &self.parts;
+        if state.shape != parts.shape {
+            return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
+        }
+        if parts.ram.memfd().is_some() {
+            return Err(MachineError::Booted);
+        }
+        self.pause()?;
+        // The end may have come in the last moment.
+        if let Some(exit) = self.exit() {
+            return Err(MachineError::Ended(exit));
+        }
+        let parts = &self.parts;
+        parts.ram.reset(memory.file, memory.plan, &parts.tables)?;
+        load(parts, state, attachments, Load::Again)
     }
 
     /// Stops the machine: vCPUs out of the guest, I/O under way finished. No effect on a paused

@@ -12,9 +12,12 @@
 
 mod plan;
 mod prefault;
+mod private;
+mod reset;
 
 pub use plan::{MAX_MAPPED, MAX_TOUCHED, MemoryPlan, PlanError, Stretch, Touched};
 pub(crate) use prefault::Prefault;
+pub(crate) use private::PageTables;
 
 use std::fs::File;
 use std::io;

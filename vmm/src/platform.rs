@@ -46,6 +46,22 @@ pub(crate) struct PlatformState {
 const CHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
 impl PlatformState {
+    /// Names the parts in which two states differ, but for the clock and the moment in which the timer
+    /// was last loaded.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let chips = |state: &Self| postcard::to_stdvec(&state.irqchips).unwrap_or_default();
+        let timer = |state: &Self| {
+            let mut pit = state.pit;
+            pit.channels.iter_mut().for_each(|channel| channel.count_load_time = 0);
+            postcard::to_stdvec(&pit).unwrap_or_default()
+        };
+        let differs = [
+            ("interrupt controllers", chips(self) != chips(other)),
+            ("timer", timer(self) != timer(other)),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     pub(crate) fn save(vm: &VmFd) -> Result<Self, PlatformError> {
         let mut irqchips = [kvm_irqchip::default(); 3];
         for (chip, id) in irqchips.iter_mut().zip(CHIPS) {

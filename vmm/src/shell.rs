@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{IoEventAddress, VmFd};
+use kvm_ioctls::{IoEventAddress, VcpuFd, VmFd};
 use nix::libc;
 use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
@@ -26,7 +26,7 @@ use crate::exit::ExitSlot;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
 use crate::machine::{Machine, MachineError};
-use crate::memory::{MemoryError, MemoryPlan, Prefault, Ram};
+use crate::memory::{MemoryError, MemoryPlan, PageTables, Prefault, Ram};
 use crate::platform::{self, PlatformError};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
@@ -97,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) msrs: Arc<[u32]>,
     pub(crate) vm: VmFd,
     pub(crate) ram: Ram,
+    pub(crate) tables: PageTables,
 }
 
 impl Shell {
@@ -132,7 +133,9 @@ impl Shell {
             .collect::<Result<Vec<_>, ShellError>>()?;
         exits.watch(vcpus.iter().map(|vcpu| vcpu.kick().clone()).collect());
         let msrs = hypervisor.msrs();
-        let parts = Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram };
+        let tables = PageTables::open();
+        let parts =
+            Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram, tables };
         Ok(Self { parts })
     }
 
@@ -194,35 +197,57 @@ impl Shell {
         if memory.recorded {
             parts.ram.cut(memory.plan)?;
         }
-        // The vCPUs' threads and this one work side by side. The boot processor is first, because
-        // the others' time-stamp counters follow its.
-        let mut vcpus = (0..).zip(parts.vcpus.iter().zip(&state.vcpus));
-        let mut load = |prefault: Option<Prefault>| {
-            let Some((index, (vcpu, saved))) = vcpus.next() else { return Ok(None) };
-            let (saved, allowed) = (saved.clone(), parts.msrs.clone());
-            vcpu.start(move |fd| {
-                saved.load(fd, index, &allowed)?;
-                if let Some(prefault) = prefault {
-                    prefault.run(fd);
-                }
-                Ok::<(), VcpuStateError>(())
-            })
-            .map(Some)
-        };
-        let first = load(Some(prefault))?;
-        attach(parts, attachments)?;
-        parts.serial.load(state.serial.clone())?;
-        parts.devices.load(state.devices.clone())?;
-        let mut pending = first;
-        while let Some(vcpu) = pending {
-            vcpu.wait()??;
-            pending = load(None)?;
-        }
-        state.platform.load(&parts.vm)?;
-        crate::generation::change(parts.ram.guest(), &parts.generation)
-            .map_err(MachineError::Generation)?;
+        load(parts, state, attachments, Load::First(prefault))?;
         Ok(Machine::new(self.parts))
     }
+}
+
+/// How vCPUs are loaded.
+pub(crate) enum Load {
+    /// Everything, and then these pages made ready.
+    First(Prefault),
+    /// What the guest may have changed since.
+    Again,
+}
+
+/// Gives a stopped machine, whose memory is in place, the rest of its content.
+pub(crate) fn load(
+    parts: &Parts,
+    state: &MachineState,
+    attachments: Attachments,
+    how: Load,
+) -> Result<(), MachineError> {
+    // The vCPUs' threads and this one work side by side. The boot processor is first, because the
+    // others' time-stamp counters follow its.
+    let (again, prefault) = match how {
+        Load::First(prefault) => (false, Some(prefault)),
+        Load::Again => (true, None),
+    };
+    let mut vcpus = (0..).zip(parts.vcpus.iter().zip(&state.vcpus));
+    let mut start = |prefault: Option<Prefault>| {
+        let Some((index, (vcpu, saved))) = vcpus.next() else { return Ok(None) };
+        let (saved, allowed) = (saved.clone(), parts.msrs.clone());
+        let work = move |fd: &mut VcpuFd| {
+            if again {
+                return saved.reload(fd, index);
+            }
+            saved.load(fd, index, &allowed)?;
+            prefault.inspect(|prefault| prefault.run(fd));
+            Ok::<(), VcpuStateError>(())
+        };
+        vcpu.start(work).map(Some)
+    };
+    let mut pending = start(prefault)?;
+    attach(parts, attachments)?;
+    parts.serial.load(state.serial.clone())?;
+    parts.devices.load(state.devices.clone())?;
+    while let Some(vcpu) = pending {
+        vcpu.wait()??;
+        pending = start(None)?;
+    }
+    state.platform.load(&parts.vm)?;
+    crate::generation::change(parts.ram.guest(), &parts.generation)
+        .map_err(MachineError::Generation)
 }
 
 /// Connects the devices to the host.

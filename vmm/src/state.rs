@@ -112,6 +112,22 @@ impl MachineState {
         leaves.iter().map(|l| (l.function, l.index, [l.eax, l.ebx, l.ecx, l.edx]))
     }
 
+    /// Names every part in which two states differ, but for clocks: those run on while a machine is
+    /// saved. For tests that two machines are in one and the same state.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        found.extend((self.shape != other.shape).then(|| "shape".to_owned()));
+        found.extend(self.platform.differences(&other.platform).into_iter().map(str::to_owned));
+        found.extend((self.serial != other.serial).then(|| "serial".to_owned()));
+        for (n, (one, two)) in self.vcpus.iter().zip(&other.vcpus).enumerate() {
+            found.extend(one.differences(two).into_iter().map(|what| format!("vcpu.{n}: {what}")));
+        }
+        for (n, (one, two)) in self.devices.iter().zip(&other.devices).enumerate() {
+            found.extend((one != two).then(|| format!("device.{n}")));
+        }
+        found
+    }
+
     /// Encodes the state.
     ///
     /// # Errors

@@ -10,6 +10,8 @@
 //! before LAPIC, because a deadline that passes in between leaves the MSR and becomes an interrupt
 //! in the LAPIC; seen in this order it is at worst delivered twice, in the other it is lost.
 
+use std::collections::BTreeSet;
+
 use kvm_bindings::{
     CpuId, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
     kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
@@ -26,6 +28,9 @@ const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 const TSC_DEADLINE: u32 = 0x6e0;
 /// `MSR_IA32_TSC`.
 const TSC: u32 = 0x10;
+/// MSRs that are clocks: the two above, the counters of actual and maximum frequency, and the
+/// offset by which KVM has moved the time-stamp counter.
+const CLOCKS: [u32; 5] = [TSC, TSC_DEADLINE, 0xe7, 0xe8, 0x3b];
 /// Differing clocks tolerated before scaling is asked for, parts per million: the default of KVM's
 /// own `tsc_tolerance_ppm`.
 const TSC_TOLERANCE_PPM: u64 = 250;
@@ -109,6 +114,16 @@ impl VcpuState {
         }
         set_cpuid(fd, &self.cpuid)?;
         self.load_tsc_rate(fd)?;
+        self.load_registers(fd, index)
+    }
+
+    /// Puts vCPU `index`, into which this state was [loaded](Self::load) before, into it again: what
+    /// a guest cannot change is left out.
+    pub(crate) fn reload(&self, fd: &VcpuFd, index: u8) -> Result<(), VcpuStateError> {
+        self.load_registers(fd, index)
+    }
+
+    fn load_registers(&self, fd: &VcpuFd, index: u8) -> Result<(), VcpuStateError> {
         fd.set_mp_state(self.mp).map_err(call("KVM_SET_MP_STATE"))?;
         fd.set_regs(&self.regs).map_err(call("KVM_SET_REGS"))?;
         fd.set_sregs(&self.sregs).map_err(call("KVM_SET_SREGS"))?;
@@ -136,6 +151,42 @@ impl VcpuState {
         let Some(saved) = self.msrs.iter().find(|msr| msr.index == TSC) else { return Ok(()) };
         let far = saved.data.wrapping_add(u64::from(self.tsc_khz).saturating_mul(10_000));
         write_msrs(fd, &[kvm_msr_entry { data: far, ..*saved }])
+    }
+
+    /// Names the parts in which two states differ, but for clocks: the time-stamp counter, what is
+    /// derived from it, and how far the APIC's timer has counted down.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+            postcard::to_stdvec(value).unwrap_or_default()
+        }
+        let lapic = |state: &Self| {
+            let mut lapic = state.lapic;
+            // Current count (Intel SDM vol. 3, table 12-1).
+            lapic.regs.get_mut(0x390..0x394).into_iter().for_each(|count| count.fill(0));
+            bytes(&lapic)
+        };
+        let parts = [
+            ("cpuid", bytes(&self.cpuid) != bytes(&other.cpuid)),
+            ("regs", bytes(&self.regs) != bytes(&other.regs)),
+            ("sregs", bytes(&self.sregs) != bytes(&other.sregs)),
+            ("xcrs", bytes(&self.xcrs) != bytes(&other.xcrs)),
+            ("xsave", bytes(&self.xsave) != bytes(&other.xsave)),
+            ("debug", bytes(&self.debug) != bytes(&other.debug)),
+            ("lapic", lapic(self) != lapic(other)),
+            ("mp", bytes(&self.mp) != bytes(&other.mp)),
+            ("events", bytes(&self.events) != bytes(&other.events)),
+        ];
+        let parts = parts.into_iter().filter(|(_, differs)| *differs);
+        let mut found: Vec<_> = parts.map(|(name, _)| name.to_owned()).collect();
+        let timeless = |state: &Self| {
+            let values = state.msrs.iter().map(|msr| (msr.index, msr.data));
+            values.filter(|(index, _)| !CLOCKS.contains(index)).collect::<BTreeSet<_>>()
+        };
+        let (one, two) = (timeless(self), timeless(other));
+        let differing: BTreeSet<u32> =
+            one.symmetric_difference(&two).map(|(msr, _)| *msr).collect();
+        found.extend(differing.into_iter().map(|msr| format!("MSR {msr:#x}")));
+        found
     }
 
     /// CPUID leaves that this vCPU was frozen with.

@@ -1,0 +1,216 @@
+//! Guest memory back as the snapshot has it, at the cost of what was written.
+//!
+//! | page | what happens to it |
+//! | --- | --- |
+//! | never written | nothing: it still is the file's |
+//! | written, and known to be written by every call | its content is read from the file again, so that the next call does not stop at it |
+//! | written otherwise | dropped: the next touch finds the file's |
+//!
+//! Where the kernel cannot tell which pages were written, all of the second kind are read again and
+//! everything else is dropped.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+use nix::libc;
+
+use super::private::PageTables;
+use super::{MemoryError, MemoryPlan, Ram, Stretch};
+
+/// A run of addresses that holds a stretch of the file from `offset` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    at: Range<usize>,
+    offset: u64,
+}
+
+impl Ram {
+    /// Puts every page back as `file` has it under `plan`, which is how it was mapped. Nobody may run
+    /// on the memory meanwhile.
+    pub(crate) fn reset(
+        &self,
+        file: &File,
+        plan: &MemoryPlan,
+        tables: &PageTables,
+    ) -> Result<(), MemoryError> {
+        let kept = self.kept(plan);
+        for (region, host) in self.slots() {
+            let size = usize::try_from(region.size).map_err(|_| too_large())?;
+            let all = host..host + size;
+            // One that cannot be asked for is taken for written everywhere.
+            let private = tables.private(all.clone()).unwrap_or_else(|_| vec![all]);
+            let mut kept = kept.iter().peekable();
+            for run in private {
+                restore(file, run, &mut kept)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is read again rather than dropped: pages of the file that every call writes.
+    fn kept(&self, plan: &MemoryPlan) -> Vec<Kept> {
+        let mapped = |at: &Stretch| {
+            let holds = |m: &Stretch| m.offset <= at.offset && at.end() <= m.end();
+            plan.mapped.iter().any(holds)
+        };
+        let written = plan.touched.iter().filter(|touched| touched.written).map(|t| t.at);
+        let mut kept = Vec::new();
+        for stretch in written.filter(mapped) {
+            let mut offset = stretch.offset;
+            for (host, _, len) in self.places(stretch) {
+                kept.push(Kept { at: host..host + len, offset });
+                offset += len as u64;
+            }
+        }
+        kept.sort_unstable_by_key(|kept| kept.at.start);
+        kept
+    }
+}
+
+/// Restores one run of private pages. `kept` are the stretches from here on, by address.
+fn restore<'a>(
+    file: &File,
+    run: Range<usize>,
+    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept>>,
+) -> Result<(), MemoryError> {
+    let mut from = run.start;
+    while from < run.end {
+        while kept.next_if(|kept| kept.at.end <= from).is_some() {}
+        match kept.peek() {
+            Some(next) if next.at.start <= from => {
+                let to = run.end.min(next.at.end);
+                read_again(file, from..to, next.offset + (from - next.at.start) as u64)?;
+                from = to;
+            }
+            next => {
+                let to = next.map_or(run.end, |next| run.end.min(next.at.start));
+                drop_pages(from..to)?;
+                from = to;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fills pages, which must be of guest memory and private, with what the file has at `offset`.
+fn read_again(file: &File, pages: Range<usize>, mut offset: u64) -> Result<(), MemoryError> {
+    let mut from = pages.start;
+    while from < pages.end {
+        let at = libc::off_t::try_from(offset).map_err(|_| too_large())?;
+        // SAFETY: the range lies in guest memory, which `Ram` keeps mapped and to which there are no
+        // references, only volatile accesses; nobody runs on it meanwhile.
+        let read = unsafe {
+            libc::pread(file.as_raw_fd(), from as *mut libc::c_void, pages.end - from, at)
+        };
+        match usize::try_from(read) {
+            // The length was compared with memory's when it was mapped.
+            Ok(0) => return Err(MemoryError::Map(io::ErrorKind::UnexpectedEof.into())),
+            Ok(read) => {
+                from += read;
+                offset += read as u64;
+            }
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(MemoryError::Map(error));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Drops private copies: the mapping shows its file again, or zeros where there is none.
+fn drop_pages(pages: Range<usize>) -> Result<(), MemoryError> {
+    // SAFETY: the range lies in guest memory, which `Ram` keeps mapped and to which there are no
+    // references, only volatile accesses, which expect its content to change.
+    let done = unsafe {
+        libc::madvise(pages.start as *mut libc::c_void, pages.len(), libc::MADV_DONTNEED)
+    };
+    if done == 0 { Ok(()) } else { Err(MemoryError::Map(io::Error::last_os_error())) }
+}
+
+fn too_large() -> MemoryError {
+    MemoryError::Map(io::ErrorKind::OutOfMemory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::super::{Touched, regions};
+    use super::*;
+    use crate::shape::Shape;
+
+    const P: u64 = 4096;
+
+    /// 8 MiB: pages of the file hold their number, the second half is a hole that is not mapped.
+    fn memory() -> (Ram, File, MemoryPlan) {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8 << 20).unwrap();
+        for page in 0..1024_u64 {
+            file.write_all_at(&[u8::try_from(page % 251).unwrap(); 4096], page * P).unwrap();
+        }
+        let touched = |page: u64, pages: u64, written| Touched {
+            at: Stretch { offset: page * P, len: pages * P },
+            written,
+        };
+        let plan = MemoryPlan {
+            mapped: vec![Stretch { offset: 0, len: 4 << 20 }],
+            touched: vec![touched(3, 2, true), touched(9, 4, false), touched(20, 6, true)],
+        };
+        let mut ram = Ram::reserve(&Shape::new(8, 1, 0).unwrap()).unwrap();
+        ram.map(&file, &plan).unwrap();
+        (ram, file, plan)
+    }
+
+    fn contents(ram: &Ram) -> Vec<u8> {
+        let mut bytes = vec![0; 8 << 20];
+        ram.guest().read_slice(&mut bytes, GuestAddress(0)).unwrap();
+        bytes
+    }
+
+    fn is_restored(tables: &PageTables) {
+        let (ram, file, plan) = memory();
+        let before = contents(&ram);
+        for round in 0..3 {
+            for page in (round..2048).step_by(3).chain(20..26) {
+                ram.guest().write_slice(&[0xee; 100], GuestAddress(page * P + 50)).unwrap();
+            }
+            ram.reset(&file, &plan, tables).unwrap();
+            assert!(contents(&ram) == before, "round {round}");
+        }
+    }
+
+    #[test]
+    fn every_page_comes_back() {
+        is_restored(&PageTables::open());
+        // A kernel that cannot tell what was written.
+        is_restored(&PageTables::closed());
+    }
+
+    #[test]
+    fn only_pages_that_were_written_are_private() {
+        let (ram, ..) = memory();
+        contents(&ram);
+        for page in [1_u64, 2, 700, 1500] {
+            ram.guest().write_slice(&[1], GuestAddress(page * P)).unwrap();
+        }
+        let host = ram.slots().next().unwrap().1;
+        let size = usize::try_from(regions(&Shape::new(8, 1, 0).unwrap())[0].size).unwrap();
+        let found = match PageTables::open().private(host..host + size) {
+            Ok(found) => found,
+            // Linux before 6.7.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let pages: Vec<_> =
+            found.iter().map(|run| ((run.start - host) / 4096, run.len() / 4096)).collect();
+        assert_eq!(pages, [(1, 2), (700, 1), (1500, 1)]);
+    }
+}
