@@ -5,9 +5,12 @@ use std::path::Path;
 use calve_proto::FunctionError;
 
 use crate::call::{CallError, CallOptions, Outcome};
-use crate::callee::Callee;
+use crate::callee::{Callee, Decision};
 use crate::door::Door;
 use crate::error::WorkerError;
+use crate::fleet::ThawOptions;
+use crate::frozen::Frozen;
+use crate::wiring::Wiring;
 
 /// A copy-on-write clone of a frozen machine, in a worker of its own. Dropping it kills and reaps
 /// the worker.
@@ -15,11 +18,13 @@ use crate::error::WorkerError;
 pub struct Clone {
     callee: Callee,
     door: Option<Door>,
+    /// Which content it was thawed from.
+    origin: u64,
 }
 
 impl Clone {
-    pub(crate) fn new(callee: Callee, door: Option<Door>) -> Self {
-        Self { callee, door }
+    pub(crate) fn new(callee: Callee, door: Option<Door>, origin: u64) -> Self {
+        Self { callee, door, origin }
     }
 
     /// Calls the function with a JSON event. The first call also makes the clone itself (seed,
@@ -31,6 +36,44 @@ impl Clone {
     /// in [`Outcome::result`]. After any error but [`CallError::Request`] the clone is dead.
     pub fn call(&mut self, event: &[u8], options: CallOptions<'_>) -> Result<Outcome, CallError> {
         self.callee.call(event, options)
+    }
+
+    /// Makes another clone of this one, in the same worker and as if thawed anew: for the next request
+    /// of the same tenant and the same version of a function. Memory, processors and devices are what
+    /// they were at the thaw; seed, clock and identity are new; streams and the door are gone. It
+    /// costs what this clone has written, and no process.
+    ///
+    /// Whether a machine may be used again is the caller's to decide. Never between tenants: a guest
+    /// that has found a flaw of KVM or of a device has it still.
+    ///
+    /// # Errors
+    ///
+    /// When this clone is not one of `frozen`, has ended or failed, or its worker cannot. It is gone
+    /// then: thaw another.
+    pub fn reset(self, frozen: &Frozen) -> Result<Self, WorkerError> {
+        self.reset_with(frozen, ThawOptions::default())
+    }
+
+    /// Resets with a door or ports of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Clone::reset`], and when the door cannot be made.
+    pub fn reset_with(self, frozen: &Frozen, options: ThawOptions) -> Result<Self, WorkerError> {
+        let decision = Decision::now();
+        let Self { callee, door, origin } = self;
+        if origin != frozen.content().number {
+            return Err(WorkerError::Foreign);
+        }
+        // Its path may be wanted again.
+        drop(door);
+        let mut worker = callee.conversation.into_stream().hang_up();
+        // What it has still to say about its first life comes before what it says about the next.
+        worker.wait_running()?;
+        let wiring = Wiring::new(decision, options)?;
+        let (attach, fds) = wiring.attach(frozen.content());
+        worker.reset(attach, &fds)?;
+        wiring.connect(worker, frozen.content(), true)
     }
 
     /// Waits until the clone's vCPUs were let run. Calls do this by themselves.

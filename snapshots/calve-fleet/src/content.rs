@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use calve_snapshots::{FileMemory, MemoryLayout, State, Workset};
@@ -20,6 +21,8 @@ const PAGE: u64 = 4096;
 /// The content of clones. Everything in it is immutable.
 #[derive(Debug)]
 pub(crate) struct Content {
+    /// No two in this process have the same.
+    pub(crate) number: u64,
     pub(crate) shape: Shape,
     pub(crate) timeout: Duration,
     /// State and memory plan as a worker reads them, sealed: what it loads is what we have checked.
@@ -47,7 +50,9 @@ impl Content {
         let state_len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         let plan = plan(&FileMemory::new(&memory, layout)?, workset)?;
         bytes = postcard::to_extend(&plan, bytes).map_err(io::Error::other)?;
-        Ok(Self { shape, timeout, decoded: sealed(&bytes)?, state_len, memory, disks })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { number, shape, timeout, decoded: sealed(&bytes)?, state_len, memory, disks })
     }
 
     /// What was decoded, and memory: the first descriptors of a `Thaw` command.

@@ -1,32 +1,26 @@
 //! Births of machines.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use calve_proto::limits::{CONTROL_PORT, GUEST_CID};
-use calve_proto::{LogSink, Session};
+use calve_proto::LogSink;
 use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function, Ports};
-use crate::callee::{Callee, Decision};
+use crate::callee::Decision;
 use crate::cancel::Canceller;
 use crate::clone::Clone;
-use crate::console::Tail;
 use crate::content::Content;
-use crate::control::{Attach, Command, DiskSpec, Thaw};
-use crate::door::Door;
+use crate::control::{Command, Thaw};
 use crate::error::{BootError, FleetError, OpenError, WorkerError};
 use crate::frozen::Frozen;
-use crate::line::Line;
 use crate::live::LiveMachine;
 use crate::machine::Machine;
 use crate::shells::{Budget, Keep, Shells};
+use crate::wiring::Wiring;
 use crate::worker::{Nursery, Worker};
-use crate::{cpu, host, identity};
+use crate::{cpu, host};
 
 /// File name of the worker's program.
 const WORKER: &str = "calve-worker";
@@ -150,46 +144,13 @@ impl Fleet {
         recorded: bool,
     ) -> Result<Clone, WorkerError> {
         let decision = Decision::now();
-        let machine = identity::fresh("m").map_err(WorkerError::Random)?;
-        let facts = identity::thaw_facts(&machine).map_err(WorkerError::Random)?;
         let (mut worker, prepared) = self.shell(content.shape)?;
-        let setup = |what| move |e: io::Error| WorkerError::Setup(what, e);
-        let (stream, theirs) = UnixStream::pair().map_err(setup("make a stream"))?;
-        let (console, output) = Tail::new().map_err(|e| setup("make a pipe")(e.into()))?;
-        let door = options.listen.as_deref().map(Door::open).transpose();
-        let door = door.map_err(setup("make the public socket"))?;
-        let (door, listener) = door.unzip();
-
-        let (disks, images): (Vec<DiskSpec>, Vec<BorrowedFd<'_>>) = content.disks().unzip();
-        let attach = Attach {
-            disks,
-            cid: GUEST_CID,
-            listener: listener.is_some(),
-            streams: vec![CONTROL_PORT],
-            host_ports: options.ports.numbers(),
-            console: true,
-            keyboard: false,
-        };
-        let mut fds = content.files().to_vec();
-        fds.extend(images);
-        fds.extend(listener.as_ref().map(AsFd::as_fd));
-        fds.extend([theirs.as_fd(), output.as_fd()]);
+        let wiring = Wiring::new(decision, options)?;
+        let (attach, rest) = wiring.attach(content);
+        let fds = [&content.files()[..], &rest].concat();
         let thaw = Thaw { state_len: content.state_len, recorded, attach };
         worker.send(&Command::Thaw(thaw), &fds)?;
-        worker.connect(Some(console), options.ports);
-        let line = Line::new(worker, stream).map_err(setup("watch a stream"))?;
-        let callee = Callee {
-            conversation: Session::new(line),
-            machine,
-            timeout: content.timeout,
-            decision,
-            prepared,
-            opening: Some(facts),
-            opened: false,
-            called: false,
-            spent: false,
-        };
-        Ok(Clone::new(callee, door))
+        wiring.connect(worker, content, prepared)
     }
 
     /// Boots a machine of any kind, without expecting an agent in it.

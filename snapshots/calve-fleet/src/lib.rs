@@ -69,6 +69,7 @@ mod machine;
 mod record;
 mod shells;
 mod trial;
+mod wiring;
 mod worker;
 
 pub use boot::{BootSpec, ConsoleTo, Function, Ports};

@@ -6,10 +6,10 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use calve_fleet::{CallError, CallOptions, Death, End, WorkerError};
+use calve_fleet::{Budget, CallError, CallOptions, Death, End, Fleet, Keep, Options, WorkerError};
 use common::{
-    ALPHABET, BYE_WHEN_CLONED, HELLO, SILENCE, eventually, fleet, freeze, kill_9, lives, shape,
-    start, store,
+    ALPHABET, BYE_WHEN_CLONED, HELLO, SILENCE, child_pids, eventually, fleet, freeze, kill_9,
+    lives, shape, start, store,
 };
 use nix::sys::signal::Signal;
 
@@ -90,6 +90,95 @@ fn a_clone_takes_a_prepared_shell() {
         assert_eq!(fleet.prepared(frozen.shape()), 0);
         clone.wait_running().unwrap();
         println!("{ahead} shells ahead: running after {:?}", started.elapsed());
+    }
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_reset_clone_goes_on_where_it_was_thawed() {
+    let (fleet, store) = (fleet(), store());
+    let mut machine = start(&fleet, ALPHABET);
+    eventually("the guest speaks", || machine.console().len() > 3);
+    machine.pause().unwrap();
+    let next = successor(machine.console().chars().last().unwrap());
+    let frozen = freeze(&fleet, &store, machine, ALPHABET);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    let (pid, mut ids) = (clone.pid(), vec![clone.machine_id().to_owned()]);
+    for _ in 0..5 {
+        clone.wait_running().unwrap();
+        eventually("the clone speaks", || clone.console().len() > 2);
+        let first = clone.console().chars().next().unwrap();
+        // The letter may have been on its way to the port when the machine stopped.
+        assert!(first == next || successor(first) == next, "{first}, not {next}");
+        clone = clone.reset(&frozen).unwrap();
+        assert_eq!(clone.pid(), pid);
+        ids.push(clone.machine_id().to_owned());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 6);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_clone_is_reset_to_its_own_snapshot_and_only_while_it_lives() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, ALPHABET), ALPHABET);
+    let other = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let clone = fleet.thaw(&frozen).unwrap();
+    let pid = clone.pid();
+    assert!(matches!(clone.reset(&other), Err(WorkerError::Foreign)));
+    assert!(!lives(pid));
+    let clone = fleet.thaw(&frozen).unwrap();
+    kill_9(clone.pid());
+    let reset = clone.reset(&frozen).and_then(|mut clone| clone.wait_running());
+    assert!(matches!(reset, Err(WorkerError::Died { .. })), "{reset:?}");
+    let mortal = freeze(&fleet, &store, start(&fleet, BYE_WHEN_CLONED), BYE_WHEN_CLONED);
+    let mut clone = fleet.thaw(&mortal).unwrap();
+    eventually("the clone ends", || clone.wait_running().is_err() || clone.console() == "bye");
+    let reset = clone.reset(&mortal).and_then(|mut clone| clone.wait_running());
+    assert!(reset.is_err());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_pool_is_refilled_and_survives_the_death_of_its_shells() {
+    let fleet = fleet();
+    fleet.keep(shape(), Keep { least: 2, most: 3 }).unwrap();
+    eventually("there are shells", || fleet.prepared(shape()) == 2);
+    for round in 0..3 {
+        start(&fleet, HELLO);
+        eventually("the one taken is replaced", || fleet.prepared(shape()) >= 2);
+        let before = child_pids();
+        for pid in &before {
+            kill_9(*pid);
+        }
+        let fresh = || child_pids().iter().filter(|pid| !before.contains(pid)).count();
+        eventually("the dead are replaced", || fresh() >= 2 && fleet.prepared(shape()) >= 2);
+        start(&fleet, HELLO);
+        assert!(fleet.prepared(shape()) <= 3, "round {round}");
+    }
+    fleet.keep(shape(), Keep::default()).unwrap();
+    drop(fleet);
+    eventually("no shell outlives its fleet", || child_pids().is_empty());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_pool_keeps_to_its_budget() {
+    let budget = Budget { shells: 3, ..Budget::default() };
+    let worker = Some(common::worker_program());
+    let fleet = Fleet::new(Options { worker, budget }).unwrap();
+    let other = calve_fleet::Shape::new(16, 2, 0).unwrap();
+    for shape in [shape(), other] {
+        fleet.keep(shape, Keep { least: 2, most: 8 }).unwrap();
+    }
+    let all = || fleet.prepared(shape()) + fleet.prepared(other);
+    eventually("there are shells", || all() == 3);
+    // Nothing more comes, whatever wakes the thread that makes them.
+    for _ in 0..20 {
+        fleet.keep(other, Keep { least: 2, most: 8 }).unwrap();
+        assert!(child_pids().len() <= 3);
     }
 }
 

@@ -4,16 +4,21 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
-use calve_fleet::control::{Command, ControlError, End, Report, Socket, Stage, Stats};
+use calve_fleet::control::{
+    Attach, Command, ControlError, End, Files, Received, Report, Socket, Stage, Stats,
+};
 use calve_snapshots::{Architecture, State};
-use calve_vmm::{Exit, Machine};
+use calve_vmm::memory::MemoryPlan;
+use calve_vmm::{Exit, Machine, MachineState, ThawMemory};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::During;
+use crate::attach::{Attached, attach};
 use crate::keyboard::Keyboard;
 use crate::refusal::Refused;
 
@@ -25,8 +30,17 @@ const RETYPE_MS: u8 = 5;
 pub(crate) struct Running {
     pub(crate) machine: Machine,
     pub(crate) keyboard: Option<Keyboard>,
+    /// What a clone was thawed from.
+    pub(crate) origin: Option<Origin>,
     pub(crate) shell_ns: u64,
     pub(crate) content_ns: u64,
+}
+
+/// What a clone can be reset to.
+pub(crate) struct Origin {
+    pub(crate) state: MachineState,
+    pub(crate) memory: File,
+    pub(crate) plan: MemoryPlan,
 }
 
 /// What the loop woke up for.
@@ -39,7 +53,7 @@ struct Ready {
 
 impl Running {
     /// Runs the machine and does as the fleet says, until told to end.
-    pub(crate) fn serve(mut self, socket: &Socket) -> Result<(), Refused> {
+    pub(crate) fn serve(mut self, socket: &Arc<Socket>) -> Result<(), Refused> {
         self.machine.resume().during(Stage::Boot)?;
         socket.send(&Report::Running, &[]).during(Stage::Control)?;
         let mut ended = false;
@@ -84,9 +98,14 @@ impl Running {
     }
 
     /// Does what the fleet says; false at the end.
-    fn obey(&mut self, socket: &Socket) -> Result<bool, Refused> {
-        let command = socket.receive::<Command>().during(Stage::Control)?.message;
-        let report = match command {
+    fn obey(&mut self, socket: &Arc<Socket>) -> Result<bool, Refused> {
+        let Received { message, fds } = socket.receive::<Command>().during(Stage::Control)?;
+        let report = match message {
+            Command::Reset(connections) => {
+                self.content_ns = monotonic_ns();
+                self.reset(connections, Files::new(fds), socket)?;
+                Report::Running
+            }
             Command::Pause => {
                 self.machine.pause().during(Stage::Save)?;
                 Report::Paused
@@ -112,6 +131,24 @@ impl Running {
         };
         socket.send(&report, &[]).during(Stage::Control)?;
         Ok(true)
+    }
+
+    fn reset(
+        &mut self,
+        connections: Attach,
+        files: Files,
+        socket: &Arc<Socket>,
+    ) -> Result<(), Refused> {
+        let Some(Origin { state, memory, plan }) = &self.origin else {
+            let error = ControlError::OutOfTurn("a booted machine has nothing to be reset to");
+            return Err(error).during(Stage::Control);
+        };
+        let Attached { attachments, keyboard } =
+            attach(connections, files, socket).during(Stage::Control)?;
+        let content = ThawMemory { file: memory, plan, recorded: false };
+        self.machine.reset(state, content, attachments).during(Stage::Thaw)?;
+        self.keyboard = keyboard;
+        self.machine.resume().during(Stage::Thaw)
     }
 
     fn stats(&self) -> Stats {

@@ -14,7 +14,7 @@ use calve_vmm::{Hypervisor, MachineState, Section, Shape, Shell, ThawMemory};
 
 use crate::During;
 use crate::attach::{Attached, attach};
-use crate::machine::{Running, monotonic_ns};
+use crate::machine::{Origin, Running, monotonic_ns};
 use crate::refusal::Refused;
 
 /// Most bytes of state and memory plan: those of a state, and 20 for each run of pages.
@@ -75,7 +75,7 @@ impl Born {
             attach(boot.attach, files, socket).during(Stage::Control)?;
         let boot = calve_vmm::Boot { kernel, initrd, cmdline: boot.cmdline };
         let machine = self.shell.boot(&self.hypervisor, boot, attachments).during(Stage::Boot)?;
-        Ok(Running { machine, keyboard, shell_ns: self.at_ns, content_ns: 0 })
+        Ok(Running { machine, keyboard, origin: None, shell_ns: self.at_ns, content_ns: 0 })
     }
 
     fn thaw(self, socket: &Arc<Socket>, thaw: Thaw, mut files: Files) -> Result<Running, Refused> {
@@ -84,9 +84,10 @@ impl Born {
         let Attached { attachments, keyboard } =
             attach(thaw.attach, files, socket).during(Stage::Control)?;
         let (state, plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
-        let memory = ThawMemory { file: &memory, plan: &plan, recorded: thaw.recorded };
-        let machine = self.shell.thaw(&state, memory, attachments).during(Stage::Thaw)?;
-        Ok(Running { machine, keyboard, shell_ns: self.at_ns, content_ns: 0 })
+        let content = ThawMemory { file: &memory, plan: &plan, recorded: thaw.recorded };
+        let machine = self.shell.thaw(&state, content, attachments).during(Stage::Thaw)?;
+        let origin = Some(Origin { state, memory, plan });
+        Ok(Running { machine, keyboard, origin, shell_ns: self.at_ns, content_ns: 0 })
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Command {
     /// Take a frozen machine's content and run it. Descriptors: what the fleet has decoded of it (state,
     /// then memory plan), memory, then [`Attach`]'s.
     Thaw(Thaw),
+    /// Put a clone back as it was thawed, its devices connected anew, and run it. Descriptors: [`Attach`]'s.
+    Reset(Attach),
     /// Stop the machine between two instructions.
     Pause,
     /// Let a paused machine run.

@@ -1,10 +1,10 @@
 //! What a worker is told to do, each with the wait for its answer.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::{Activity, Wake, Wanted, Worker};
-use crate::control::{Command, ControlError, End, Report, Stats};
+use crate::control::{Attach, Command, ControlError, End, Report, Stats};
 use crate::error::WorkerError;
 
 impl Worker {
@@ -51,6 +51,17 @@ impl Worker {
             self.send(&Command::Resume, &[])?;
         }
         self.wait_running()
+    }
+
+    /// Tells a running clone to become what it was; does not wait for that.
+    pub(crate) fn reset(
+        &mut self,
+        attach: Attach,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), WorkerError> {
+        self.send(&Command::Reset(attach), fds)?;
+        self.activity = Activity::Starting;
+        Ok(())
     }
 
     fn wait_for(&mut self, activity: Activity, what: &'static str) -> Result<(), WorkerError> {

@@ -3,10 +3,12 @@
 import os
 import random
 import socket
+import threading
 import time
 import uuid
 
 calls = 0
+kept = []
 
 
 def handler(event, context):
@@ -58,3 +60,20 @@ def do_dial(event):
     stream.sendall(b"from the guest")
     stream.shutdown(socket.SHUT_WR)
     return {"answer": stream.makefile().read()}
+
+
+def do_mess(event):
+    """Leaves behind what a reset must undo."""
+    folder = "/tmp/mess"
+    found = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+    os.makedirs(folder, exist_ok=True)
+    with open(folder + "/file", "w") as file:
+        file.write("x" * 100_000)
+    kept.append(bytearray(os.urandom(1024)) * 8192)
+    kept.append(open("/etc/passwd"))
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    stream = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    stream.bind((socket.VMADDR_CID_ANY, 5000))
+    stream.listen()
+    kept.append(stream)
+    return {"found": found, "calls": calls}
