@@ -12,7 +12,7 @@ use crate::callee::Decision;
 use crate::cancel::Canceller;
 use crate::clone::Clone;
 use crate::content::Content;
-use crate::control::{Command, Thaw};
+use crate::control::{Command, Pages, Thaw};
 use crate::error::{BootError, FleetError, OpenError, WorkerError};
 use crate::frozen::Frozen;
 use crate::live::LiveMachine;
@@ -49,6 +49,9 @@ pub struct ThawOptions {
     pub listen: Option<PathBuf>,
     /// Ports of the host that the guest may connect to.
     pub ports: Ports,
+    /// Leaves out to make ready the pages that a call is known to touch: for a clone that will wait
+    /// for a long time before it is called, if ever, and should take little memory meanwhile.
+    pub lazy: bool,
 }
 
 impl Fleet {
@@ -133,22 +136,23 @@ impl Fleet {
     ///
     /// As [`Fleet::thaw`], and when the door cannot be made.
     pub fn thaw_with(&self, frozen: &Frozen, options: ThawOptions) -> Result<Clone, WorkerError> {
-        self.thaw_content(frozen.content(), options, false)
+        let pages = if options.lazy { Pages::Lazy } else { Pages::Ready };
+        self.thaw_content(frozen.content(), options, pages)
     }
 
-    /// Thaws a clone, `recorded` or not.
+    /// Thaws a clone.
     pub(crate) fn thaw_content(
         &self,
         content: &Content,
         options: ThawOptions,
-        recorded: bool,
+        pages: Pages,
     ) -> Result<Clone, WorkerError> {
         let decision = Decision::now();
         let (mut worker, prepared) = self.shell(content.shape)?;
         let wiring = Wiring::new(decision, options)?;
         let (attach, rest) = wiring.attach(content);
         let fds = [&content.files()[..], &rest].concat();
-        let thaw = Thaw { state_len: content.state_len, recorded, attach };
+        let thaw = Thaw { state_len: content.state_len, pages, attach };
         worker.send(&Command::Thaw(thaw), &fds)?;
         wiring.connect(worker, content, prepared)
     }

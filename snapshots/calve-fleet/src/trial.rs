@@ -9,6 +9,7 @@ use calve_snapshots::Workset;
 use crate::call::CallOptions;
 use crate::clone::Clone;
 use crate::content::Content;
+use crate::control::Pages;
 use crate::error::WorkerError;
 use crate::fleet::{Fleet, ThawOptions};
 use crate::freeze::Written;
@@ -56,7 +57,8 @@ fn trial(
     written: &Written<'_>,
     event: Option<&[u8]>,
 ) -> Option<Vec<(u32, bool)>> {
-    let mut clone: Clone = fleet.thaw_content(content, ThawOptions::default(), true).ok()?;
+    let mut clone: Clone =
+        fleet.thaw_content(content, ThawOptions::default(), Pages::Recorded).ok()?;
     match event {
         Some(event) => {
             let options = CallOptions { unmeasured: true, ..CallOptions::default() };

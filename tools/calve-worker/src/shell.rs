@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use calve_fleet::control::{
-    Boot, Command, ControlError, Files, Received, Report, Socket, Stage, Thaw, VERSION,
+    Boot, Command, ControlError, Files, Pages, Received, Report, Socket, Stage, Thaw, VERSION,
 };
 use calve_jail::Inside;
 use calve_snapshots::State;
@@ -83,8 +83,12 @@ impl Born {
         let memory = files.file().during(Stage::Control)?;
         let Attached { attachments, keyboard } =
             attach(thaw.attach, files, socket).during(Stage::Control)?;
-        let (state, plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
-        let content = ThawMemory { file: &memory, plan: &plan, recorded: thaw.recorded };
+        let (state, mut plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
+        if thaw.pages != Pages::Ready {
+            plan.touched.clear();
+        }
+        let recorded = thaw.pages == Pages::Recorded;
+        let content = ThawMemory { file: &memory, plan: &plan, recorded };
         let machine = self.shell.thaw(&state, content, attachments).during(Stage::Thaw)?;
         let origin = Some(Origin { state, memory, plan });
         Ok(Running { machine, keyboard, origin, shell_ns: self.at_ns, content_ns: 0 })

@@ -8,7 +8,7 @@
 
 mod calve;
 mod functions;
-mod numpy;
+pub(crate) mod numpy;
 mod report;
 
 use std::collections::BTreeSet;
@@ -77,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> anyhow::Result<()>
 }
 
 /// Whether the processor has VMX or SVM. That /dev/kvm opens says nothing: software can offer it too.
-fn has_virtualization() -> anyhow::Result<bool> {
+pub(crate) fn has_virtualization() -> anyhow::Result<bool> {
     let text = std::fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
     let mut flags =
         text.lines().filter(|line| line.starts_with("flags")).flat_map(str::split_whitespace);

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that a developer or CI runs.
 
+mod bench;
 mod binaries;
 mod checks;
 mod demo;
@@ -44,6 +45,8 @@ enum Task {
     Prepush,
     /// Freeze two functions, thaw clones of them, call each, check the answers, show the figures
     Demo(demo::Options),
+    /// Measure what users wait for: tiny guests here, Linux guests here or in the lab; tables and a page
+    Bench(bench::Options),
     /// The part of the demo that needs machines
     #[command(hide = true)]
     DemoPerform(demo::Prepared),
@@ -70,6 +73,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Lab { arguments } => lab::run(&workspace, &arguments),
         Task::Test | Task::Prepush => test::run_all(&workspace),
         Task::Tidy => tidy::run(&workspace),
+        Task::Bench(options) => bench::run(&workspace, &options),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoPerform(prepared) => demo::perform(&prepared),
     }

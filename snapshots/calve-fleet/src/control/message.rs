@@ -53,10 +53,22 @@ pub struct Thaw {
     /// Bytes of the state, at the beginning of its file. The rest is a
     /// [`MemoryPlan`](calve_vmm::memory::MemoryPlan) in postcard's encoding.
     pub state_len: u32,
-    /// Whether it runs for the record of which pages it touches.
-    pub recorded: bool,
+    /// Which pages are made ready before it runs.
+    pub pages: Pages,
     /// What its devices are connected to.
     pub attach: Attach,
+}
+
+/// What a clone does about the pages that it is known to touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pages {
+    /// Make them ready.
+    #[default]
+    Ready,
+    /// Nothing: each is made ready when it is touched.
+    Lazy,
+    /// Nothing, and run so that what it touches can be read from its page tables.
+    Recorded,
 }
 
 /// What a machine's devices are connected to. The descriptors follow in the order of the fields.

@@ -32,7 +32,9 @@ mod tests;
 mod text;
 
 pub use files::Files;
-pub use message::{Attach, Boot, Command, DiskSpec, End, Refusal, Report, Stage, Stats, Thaw};
+pub use message::{
+    Attach, Boot, Command, DiskSpec, End, Pages, Refusal, Report, Stage, Stats, Thaw,
+};
 pub use socket::{Received, Socket};
 pub use text::{MAX_TEXT, printable};
 

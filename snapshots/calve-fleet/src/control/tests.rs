@@ -18,7 +18,7 @@ fn thaw() -> Command {
     let disk = |id: &str| DiskSpec { writable: false, id: id.into() };
     Command::Thaw(Thaw {
         state_len: 10_000,
-        recorded: false,
+        pages: Pages::Ready,
         attach: Attach {
             disks: vec![disk("root"), disk("code")],
             cid: 3,

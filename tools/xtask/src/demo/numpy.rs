@@ -9,14 +9,19 @@ use sha2::{Digest as _, Sha256};
 use crate::packages;
 use crate::process::{command, run, step, succeeds};
 
-/// The function.
+/// The demo's function.
 const APP: &str = include_str!("../../demo/py/app.py");
 /// What it imports.
 const NUMPY: &str = "numpy==2.3.5";
 
-/// The folder, made if it is not there.
+/// The demo's folder, made if it is not there.
 pub(super) fn folder() -> anyhow::Result<PathBuf> {
-    let key = Sha256::new().chain_update(NUMPY).chain_update(APP).finalize();
+    folder_of(APP)
+}
+
+/// The folder of a function that imports numpy, made if it is not there.
+pub(crate) fn folder_of(app: &str) -> anyhow::Result<PathBuf> {
+    let key = Sha256::new().chain_update(NUMPY).chain_update(app).finalize();
     let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let demo = calve_lab::cache_dir().join("demo");
     let folder = demo.join(format!("python-{key}"));
@@ -27,7 +32,7 @@ pub(super) fn folder() -> anyhow::Result<PathBuf> {
     let work = tempfile::Builder::new().prefix(".making-").tempdir_in(&demo);
     let work = work.with_context(|| format!("cannot create a folder in {}", demo.display()))?;
     let made = work.path().join("code");
-    make(&made)?;
+    make(&made, app)?;
     // Whoever was faster has made the same.
     if let Err(error) = fs::rename(&made, &folder)
         && !folder.is_dir()
@@ -37,7 +42,7 @@ pub(super) fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn make(folder: &Path) -> anyhow::Result<()> {
+fn make(folder: &Path, text: &str) -> anyhow::Result<()> {
     let here = Path::new("/");
     if !succeeds(command("python3", here).args(["-m", "pip", "--version"])) {
         packages::install(&["python3", "python3-pip"])?;
@@ -50,7 +55,7 @@ fn make(folder: &Path) -> anyhow::Result<()> {
     pip.args(["--python-version=3.11", "--target"]).arg(folder).arg(NUMPY);
     run(&mut pip)?;
     let app = folder.join("app.py");
-    fs::write(&app, APP).with_context(|| format!("cannot write {}", app.display()))?;
+    fs::write(&app, text).with_context(|| format!("cannot write {}", app.display()))?;
     // Compiled by the same version if it is here, so that a cold boot is not slower than it must be.
     // By hash, as an image need not keep the times of files.
     let mut compile = command("python3.11", here);

@@ -1,0 +1,5 @@
+"""The least a function can do."""
+
+
+def handler(event, context):
+    return {"hello": event}

@@ -1,0 +1,62 @@
+//! `calve-bench`: what users wait for, measured beside a floor and a peer.
+//!
+//! `measure` prints one JSON object on standard output, so that it can run where no file lasts, such as
+//! the lab; `report` makes tables and a page of such objects. `cargo xtask bench` does both.
+
+mod facts;
+mod floor;
+mod functions;
+mod html;
+mod linux;
+mod native;
+mod peer;
+mod report;
+mod samples;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::samples::Run;
+
+/// What users wait for, measured.
+#[derive(Parser)]
+#[command(name = "calve-bench")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Tiny guests on any /dev/kvm, beside the bare-KVM floor
+    Native {
+        /// Samples of each operation
+        #[arg(long, default_value_t = 100)]
+        samples: usize,
+    },
+    /// Linux guests; needs a KVM with hardware behind it, or the lab
+    Linux(linux::Options),
+    /// Tables on standard output and a page, from what was measured
+    Report {
+        /// What `native` and `linux` have printed
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Where the page goes
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Native { samples } => print(&native::measure(samples)?),
+        Task::Linux(options) => print(&linux::measure(&options)?),
+        Task::Report { runs, html } => report::make(&runs, html.as_deref()),
+    }
+}
+
+fn print(run: &Run) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(run)?);
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Tiny guests, in this process: what the machine itself costs, without a worker around it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use calve_vmm::memory::MemoryPlan;
+use calve_vmm::{
+    Attachments, Boot, Hypervisor, Machine, MachineState, Shape, Shell, ThawMemory, VsockHost,
+};
+use kvm_ioctls::Kvm;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::facts::Facts;
+use crate::floor::{self, Floor};
+use crate::samples::{Measured, Run, Unit, micros};
+
+/// Guest memory.
+const MIB: u32 = 128;
+/// Pages that are written between two resets.
+const DIRTY: usize = 256;
+/// How long a guest may take to say something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Runs before the first that counts.
+const WARM_UP: usize = 5;
+
+/// Says `X` on the serial port and halts, again and again.
+const GUEST: &[u8] = &[
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, b'X', // mov al, 'X'
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfa, // jmp to the second line
+];
+
+/// Measures everything that tiny guests can show.
+pub(crate) fn measure(samples: usize) -> anyhow::Result<Run> {
+    let mut results = thaw_and_reset(samples)?;
+    results.extend(births(samples)?);
+    Ok(Run { facts: Facts::here(), results })
+}
+
+/// A console that notes when it was spoken to.
+struct Ear(Sender<Instant>);
+
+impl Write for Ear {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody may be listening any more.
+        let _ = self.0.send(Instant::now());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn attachments() -> (Attachments, Receiver<Instant>) {
+    let (sender, heard) = channel();
+    let console = Some(Box::new(Ear(sender)) as _);
+    (Attachments { disks: Vec::new(), vsock: VsockHost::unconnected(3), console }, heard)
+}
+
+/// A machine that was frozen before its first instruction.
+struct Frozen {
+    hypervisor: Hypervisor,
+    state: MachineState,
+    memory: File,
+    plan: MemoryPlan,
+}
+
+impl Frozen {
+    fn new() -> anyhow::Result<Self> {
+        let hypervisor = Hypervisor::open()?;
+        let shell = Shell::new(&hypervisor, Shape::new(MIB, 1, 0)?)?;
+        let mut kernel = tempfile::tempfile()?;
+        kernel.write_all(&elf(GUEST))?;
+        let boot = Boot { kernel, initrd: None, cmdline: String::new() };
+        let machine = shell.boot(&hypervisor, boot, attachments().0)?;
+        // Half of it in use, as the floor's is.
+        for n in 16..u64::from(MIB) / 2 {
+            machine.memory().write_slice(&vec![1; 1 << 20], GuestAddress(n << 20))?;
+        }
+        let state = machine.save()?;
+        let memory = machine.memory_file().context("a booted machine has a file")?.try_clone()?;
+        let plan = MemoryPlan::whole(u64::from(MIB) << 20);
+        Ok(Self { hypervisor, state, memory, plan })
+    }
+
+    fn content(&self) -> ThawMemory<'_> {
+        ThawMemory { file: &self.memory, plan: &self.plan, recorded: false }
+    }
+
+    fn shell(&self) -> anyhow::Result<Shell> {
+        Ok(Shell::new(&self.hypervisor, self.state.shape())?)
+    }
+}
+
+/// A guest of the least ELF file with a PVH entry (a note of name `Xen`, type 18).
+fn elf(code: &[u8]) -> Vec<u8> {
+    const ENTRY: u32 = 0x10_0000;
+    let mut elf = Vec::new();
+    elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    elf.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    elf.extend(u64::from(ENTRY).to_le_bytes());
+    elf.extend(64_u64.to_le_bytes());
+    elf.extend([0; 12]);
+    elf.extend([64, 0, 56, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    for (kind, offset, size) in [(4_u32, 176_u64, 20_u64), (1, 196, code.len() as u64)] {
+        elf.extend(kind.to_le_bytes());
+        elf.extend([7, 0, 0, 0]);
+        for field in [offset, ENTRY.into(), ENTRY.into(), size, size, 4] {
+            elf.extend(field.to_le_bytes());
+        }
+    }
+    elf.extend([4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
+    elf.extend(b"Xen\0");
+    elf.extend(ENTRY.to_le_bytes());
+    elf.extend(code);
+    elf
+}
+
+/// Thaw to the first exit and reset to the first exit, turn by turn with the floor.
+fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
+    let frozen = Frozen::new()?;
+    let kvm = Kvm::new().context("/dev/kvm")?;
+    let content = floor::content(MIB as usize)?;
+    let case = format!("tiny guest, {MIB} MiB");
+    let of = |operation, subject, method| {
+        Measured::new(operation, &case, subject, method, Unit::Microseconds)
+    };
+    let thaw = "shell and snapshot at hand → first exit handled, in one process";
+    let reset = "256 pages written; decision → first exit handled, in one process";
+    let mut all = [
+        of("thaw_to_first_instruction", "calve", thaw),
+        of("thaw_to_first_instruction", "floor", thaw),
+        of("reset_256_pages", "calve", reset),
+        of("reset_256_pages", "floor", reset),
+    ];
+    for n in 0..samples + WARM_UP {
+        let (mut floor, shell) = (Floor::new(&kvm, &content)?, frozen.shell()?);
+        let thawed = thaw_one(&frozen, shell);
+        let (thawed, reset) = match thawed {
+            Ok((took, mut machine)) => (Ok(took), reset_one(&frozen, &mut machine)),
+            Err(error) => (Err(error), Ok(f64::NAN)),
+        };
+        let floor_thaw = floor.thaw().map(micros);
+        floor.dirty(DIRTY);
+        let floor_reset = floor.reset().map(micros);
+        if n >= WARM_UP {
+            for (measured, sample) in all.iter_mut().zip([thawed, floor_thaw, reset, floor_reset]) {
+                measured.take(sample);
+            }
+        }
+    }
+    Ok(all.into())
+}
+
+fn thaw_one(frozen: &Frozen, shell: Shell) -> anyhow::Result<(f64, Machine)> {
+    let (attachments, heard) = attachments();
+    let started = Instant::now();
+    let mut machine = shell.thaw(&frozen.state, frozen.content(), attachments)?;
+    machine.resume()?;
+    let spoken = heard.recv_timeout(PATIENCE)?;
+    Ok((micros(spoken - started), machine))
+}
+
+fn reset_one(frozen: &Frozen, machine: &mut Machine) -> anyhow::Result<f64> {
+    for n in 0..DIRTY as u64 {
+        machine.memory().write_obj(2_u8, GuestAddress((2 << 20) + n * 4096))?;
+    }
+    let (attachments, heard) = attachments();
+    let started = Instant::now();
+    machine.reset(&frozen.state, frozen.content(), attachments)?;
+    machine.resume()?;
+    let spoken = heard.recv_timeout(PATIENCE)?;
+    Ok(micros(spoken - started))
+}
+
+/// What making a shell costs, which no request waits for.
+fn births(samples: usize) -> anyhow::Result<Vec<Measured>> {
+    let hypervisor = Hypervisor::open()?;
+    let (case, method) =
+        (format!("{MIB} MiB, 1 vCPU"), "decision → shell complete, in one process");
+    let mut birth = Measured::new("shell_birth", &case, "calve", method, Unit::Microseconds);
+    for n in 0..samples + WARM_UP {
+        let started = Instant::now();
+        let shell = Shell::new(&hypervisor, Shape::new(MIB, 1, 0)?);
+        let took = micros(started.elapsed());
+        if n >= WARM_UP {
+            birth.take(shell.map(|_| took));
+        }
+    }
+    Ok(vec![birth])
+}
