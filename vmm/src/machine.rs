@@ -141,7 +141,7 @@ impl Machine {
         if parts.ram.memfd().is_some() {
             return Err(MachineError::Booted);
         }
-        self.pause()?;
+        self.abandon()?;
         // The end may have come in the last moment.
         if let Some(exit) = self.exit() {
             return Err(MachineError::Ended(exit));
@@ -161,6 +161,19 @@ impl Machine {
         if self.running {
             self.stop_vcpus()?;
             self.parts.devices.pause()?;
+            self.running = false;
+        }
+        Ok(())
+    }
+
+    /// Stops the machine to forget what it was doing: vCPUs and devices leave it in any order.
+    fn abandon(&mut self) -> Result<(), MachineError> {
+        if self.running {
+            self.parts.vcpus.iter().for_each(|vcpu| vcpu.kick().kick());
+            self.parts.devices.pause()?;
+            for vcpu in &self.parts.vcpus {
+                vcpu.with(|_| ())?;
+            }
             self.running = false;
         }
         Ok(())
@@ -195,8 +208,8 @@ impl Machine {
         let parts = &self.parts;
         let mut vcpus = Vec::with_capacity(parts.vcpus.len());
         for vcpu in &parts.vcpus {
-            let msrs = parts.msrs.clone();
-            vcpus.push(Arc::new(vcpu.with(move |fd| VcpuState::save(fd, &msrs))??));
+            let saved = vcpu.with(|fd| VcpuState::save(fd, &parts.msrs))??;
+            vcpus.push(Arc::new(saved));
         }
         Ok(MachineState {
             shape: parts.shape,

@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{IoEventAddress, VcpuFd, VmFd};
+use kvm_ioctls::{IoEventAddress, VmFd};
 use nix::libc;
 use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
@@ -31,7 +31,6 @@ use crate::platform::{self, PlatformError};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
 use crate::state::MachineState;
-use crate::vcpu::state::VcpuStateError;
 use crate::vcpu::{Vcpu, VcpuError, cpuid};
 use crate::virtio::{self, Backend, DeviceThread, Disk, Kind, Slot, VsockHost};
 
@@ -168,8 +167,8 @@ impl Shell {
                 parts.shape.vcpus(),
                 deadline,
             );
-            let entry = (index == 0).then(|| entry.clone());
-            vcpu.with(move |fd| boot::apply(fd, &leaves, entry.as_ref()))??;
+            let entry = (index == 0).then_some(&entry);
+            vcpu.with(|fd| boot::apply(fd, &leaves, entry))??;
         }
         Ok(Machine::new(self.parts))
     }
@@ -217,35 +216,20 @@ pub(crate) fn load(
     attachments: Attachments,
     how: Load,
 ) -> Result<(), MachineError> {
-    // The vCPUs' threads and this one work side by side. The boot processor is first, because the
-    // others' time-stamp counters follow its.
-    let (again, prefault) = match how {
-        Load::First(prefault) => (false, Some(prefault)),
-        Load::Again => (true, None),
-    };
-    let mut vcpus = (0..).zip(parts.vcpus.iter().zip(&state.vcpus));
-    let mut start = |prefault: Option<Prefault>| {
-        let Some((index, (vcpu, saved))) = vcpus.next() else { return Ok(None) };
-        let (saved, allowed) = (saved.clone(), parts.msrs.clone());
-        let work = move |fd: &mut VcpuFd| {
-            if again {
-                return saved.reload(fd, index);
-            }
-            saved.load(fd, index, &allowed)?;
-            prefault.inspect(|prefault| prefault.run(fd));
-            Ok::<(), VcpuStateError>(())
-        };
-        vcpu.start(work).map(Some)
-    };
-    let mut pending = start(prefault)?;
+    // The boot processor first, because the others' time-stamp counters follow its.
+    for (index, (vcpu, saved)) in (0..).zip(parts.vcpus.iter().zip(&state.vcpus)) {
+        vcpu.with(|fd| match &how {
+            Load::First(_) => saved.load(fd, index, &parts.msrs),
+            Load::Again => saved.reload(fd, index),
+        })??;
+    }
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;
-    while let Some(vcpu) = pending {
-        vcpu.wait()??;
-        pending = start(None)?;
-    }
     state.platform.load(&parts.vm)?;
+    if let (Load::First(prefault), Some(vcpu)) = (how, parts.vcpus.first()) {
+        vcpu.with(|fd| prefault.run(fd))?;
+    }
     crate::generation::change(parts.ram.guest(), &parts.generation)
         .map_err(MachineError::Generation)
 }

@@ -1,24 +1,23 @@
-//! One vCPU and the thread that alone talks to it.
+//! One vCPU and the thread that runs it.
 //!
 //! ```text
-//!            run()                    kick: immediate_exit + signal
-//!  Parked ───────────► in the guest ────────────────────────────────► Parked
-//!    │  with(f): runs f on the thread          │ power-off, reset, fault
-//!    └─────────────────────────────────────────┴──► ExitSlot, Parked
+//!             run(): the descriptor goes to the thread
+//!  parked ──────────────────────────────────────────────► in the guest
+//!    ▲  with(f): runs f on the caller's thread                 │ kick: immediate_exit + signal
+//!    └────────── the descriptor comes back ────────────────────┴ power-off, reset, fault ──► ExitSlot
 //! ```
 //!
-//! KVM wants every call on a vCPU to come from one thread, so everything that touches its state
-//! is a closure sent to that thread. A machine starts its vCPU threads at birth; thawing sends
-//! them work and creates nothing.
+//! Whoever has the descriptor has the vCPU: the handle while it is parked, its thread while it runs. So a
+//! thaw loads state without a switch of threads, and wakes the vCPU's thread once, to run.
 
 pub(crate) mod cpuid;
 mod kick;
 pub(crate) mod state;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -45,38 +44,27 @@ pub enum VcpuError {
     Gone(u8),
 }
 
-type Job = Box<dyn FnOnce(&mut VcpuFd) + Send>;
-
-enum Command {
-    With(Job),
-    Run,
-}
-
-/// A closure on its way through a vCPU's thread.
-#[must_use = "what it returns may be an error"]
-pub(crate) struct Pending<R> {
-    vcpu: u8,
-    answer: Receiver<R>,
-}
-
-impl<R> Pending<R> {
-    /// Waits for its result.
-    pub(crate) fn wait(self) -> Result<R, VcpuError> {
-        self.answer.recv().map_err(|_| VcpuError::Gone(self.vcpu))
-    }
-}
-
-/// A handle on one vCPU thread. Dropping it stops and joins the thread.
+/// A handle on one vCPU. Dropping it stops and joins its thread.
 pub(crate) struct Vcpu {
     index: u8,
     kick: Arc<Kick>,
-    commands: Option<Sender<Command>>,
+    /// Hands the vCPU to its thread; `None` once the thread was told to end.
+    outbox: Option<Sender<VcpuFd>>,
+    parked: Mutex<Parked>,
     entered: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where a vCPU is when it is not in the guest.
+struct Parked {
+    /// `None` while the thread has it.
+    fd: Option<VcpuFd>,
+    /// Brings it back.
+    inbox: Receiver<VcpuFd>,
+}
+
 impl Vcpu {
-    /// Starts the thread of a vCPU, parked; returns when it has.
+    /// Starts the thread of a vCPU, which is parked; returns when it has started.
     pub(crate) fn spawn(
         index: u8,
         fd: VcpuFd,
@@ -86,52 +74,50 @@ impl Vcpu {
     ) -> Result<Self, VcpuError> {
         kick::install_handler();
         let kick = Arc::new(Kick::new(&fd, run_size).map_err(|e| VcpuError::Map(index, e))?);
-        let (commands, inbox) = channel();
+        let (outbox, orders) = channel();
+        let (results, inbox) = channel();
+        let (started, ready) = sync_channel(1);
         let entered = Arc::new(AtomicU64::new(0));
-        let runner = Runner { index, fd, bus, exits, kick: kick.clone(), entered: entered.clone() };
-        let thread = std::thread::Builder::new()
-            .name(format!("vcpu{index}"))
-            .spawn(move || runner.serve(&inbox))
-            .map_err(|e| VcpuError::Spawn(index, e))?;
-        let vcpu = Self { index, kick, commands: Some(commands), entered, thread: Some(thread) };
-        // A seccomp filter that a caller installs next must not meet a thread that is still
-        // making the system calls of its start.
-        vcpu.with(|_| ())?;
-        Ok(vcpu)
+        let runner = Runner { index, bus, exits, kick: kick.clone(), entered: entered.clone() };
+        let body = move || {
+            runner.kick.adopt();
+            // The receiver waits below; it is gone only if the spawning thread died.
+            let _ = started.send(());
+            runner.serve(&orders, &results);
+        };
+        let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(body);
+        let thread = thread.map_err(|e| VcpuError::Spawn(index, e))?;
+        // A seccomp filter that a caller installs next must not meet a thread that is still making
+        // the system calls of its start.
+        ready.recv().map_err(|_| VcpuError::Gone(index))?;
+        let parked = Mutex::new(Parked { fd: Some(fd), inbox });
+        Ok(Self { index, kick, outbox: Some(outbox), parked, entered, thread: Some(thread) })
     }
 
-    fn send(&self, command: Command) -> Result<(), VcpuError> {
-        let sender = self.commands.as_ref().ok_or(VcpuError::Gone(self.index))?;
-        sender.send(command).map_err(|_| VcpuError::Gone(self.index))
-    }
-
-    /// Runs `f` on the vCPU's thread and returns its result; waits until the vCPU is out of the
-    /// guest, so it must be parked or [kicked](Self::kick).
-    pub(crate) fn with<R: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
-    ) -> Result<R, VcpuError> {
-        self.start(f)?.wait()
-    }
-
-    /// Like [`with`](Self::with), without waiting.
-    pub(crate) fn start<R: Send + 'static>(
-        &self,
-        f: impl FnOnce(&mut VcpuFd) -> R + Send + 'static,
-    ) -> Result<Pending<R>, VcpuError> {
-        let (reply, answer) = channel();
-        self.send(Command::With(Box::new(move |fd| {
-            // The caller may have given up; then the result is nobody's.
-            let _ = reply.send(f(fd));
-        })))?;
-        Ok(Pending { vcpu: self.index, answer })
+    /// Runs `f` on the vCPU; waits until it is out of the guest, so it must be parked or
+    /// [kicked](Self::kick).
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&VcpuFd) -> R) -> Result<R, VcpuError> {
+        let mut parked = self.parked();
+        if parked.fd.is_none() {
+            parked.fd = Some(parked.inbox.recv().map_err(|_| VcpuError::Gone(self.index))?);
+        }
+        parked.fd.as_ref().map(f).ok_or(VcpuError::Gone(self.index))
     }
 
     /// Lets a parked vCPU into the guest. Its kick must have been cleared before: with several
     /// vCPUs, all of theirs before any of them runs, or the kick by which the end of one stops the
     /// others is lost.
     pub(crate) fn run(&self) -> Result<(), VcpuError> {
-        self.send(Command::Run)
+        // One that has come out by itself is fetched first.
+        self.with(|_| ())?;
+        let outbox = self.outbox.as_ref().ok_or(VcpuError::Gone(self.index))?;
+        let Some(fd) = self.parked().fd.take() else { return Err(VcpuError::Gone(self.index)) };
+        outbox.send(fd).map_err(|_| VcpuError::Gone(self.index))
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Parked> {
+        // A descriptor that is there or not: nothing that a panic could leave half done.
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What sends the vCPU out of the guest, without waiting for it.
@@ -148,7 +134,7 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
-        self.commands = None;
+        self.outbox = None;
         self.kick.kick();
         if let Some(thread) = self.thread.take() {
             // A panic in the thread has already been printed.
@@ -160,7 +146,6 @@ impl Drop for Vcpu {
 /// What the thread owns.
 struct Runner {
     index: u8,
-    fd: VcpuFd,
     bus: Arc<Bus>,
     exits: Arc<ExitSlot>,
     kick: Arc<Kick>,
@@ -168,30 +153,26 @@ struct Runner {
 }
 
 impl Runner {
-    fn serve(mut self, inbox: &Receiver<Command>) {
-        self.kick.adopt();
+    fn serve(self, orders: &Receiver<VcpuFd>, results: &Sender<VcpuFd>) {
         let _guard = PanicGuard { vcpu: self.index, exits: self.exits.clone() };
-        while let Ok(command) = inbox.recv() {
-            match command {
-                Command::With(job) => job(&mut self.fd),
-                Command::Run => {
-                    self.entered.store(monotonic_ns(), Ordering::Release);
-                    if let Some(exit) = self.run() {
-                        self.exits.report(exit);
-                    }
-                }
-            }
+        while let Ok(mut fd) = orders.recv() {
+            self.entered.store(monotonic_ns(), Ordering::Release);
+            let exit = self.run(&mut fd);
+            // Before the word gets out: whoever hears of the end may want the vCPU. The handle may
+            // be gone.
+            let _ = results.send(fd);
+            exit.into_iter().for_each(|exit| self.exits.report(exit));
         }
     }
 
     /// Runs the guest until kicked (`None`) or at its end.
-    fn run(&mut self) -> Option<Exit> {
+    fn run(&self, fd: &mut VcpuFd) -> Option<Exit> {
         loop {
-            match self.fd.run() {
+            match fd.run() {
                 Ok(exit) => match dispatch(&self.bus, exit) {
                     Next::Enter => {}
                     Next::End(exit) => return Some(exit),
-                    Next::Fault(kind) => return Some(Exit::Failed(self.fault(kind))),
+                    Next::Fault(kind) => return Some(Exit::Failed(self.fault(fd, kind))),
                 },
                 Err(e) => match e.errno() {
                     // KVM finished whatever the last exit left half done before it looked at
@@ -207,13 +188,13 @@ impl Runner {
         }
     }
 
-    fn fault(&self, kind: Fault) -> VcpuFault {
+    fn fault(&self, fd: &VcpuFd, kind: Fault) -> VcpuFault {
         let vcpu = self.index;
         match kind {
             Fault::Entry(reason) => VcpuFault::Entry { vcpu, reason },
             Fault::Unknown(exit) => VcpuFault::UnknownExit { vcpu, exit },
             Fault::Emulation => {
-                let rip = self.fd.get_regs().map_or(0, |r| r.rip);
+                let rip = fd.get_regs().map_or(0, |r| r.rip);
                 VcpuFault::Emulation { vcpu, rip }
             }
         }
