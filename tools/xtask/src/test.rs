@@ -5,9 +5,10 @@
 //! | unit, documentation and other integration tests | here, by `cargo test` |
 //! | `kvm_*` | here, if /dev/kvm opens: tiny guests that any KVM can run |
 //! | `qemu_*` | here: they boot a lab themselves |
+//! | `net_*` | here: they fetch packages |
 //! | `lab_*` | in the lab: they need Linux guests, hence a KVM with hardware behind it |
 //!
-//! Tests of the last three kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
+//! Tests of the last four kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
 
 mod interpreters;
 mod labs;
@@ -56,7 +57,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
         failures.push(format!("{error:#}"));
     }
     let of = |kind| targets.iter().filter(move |target| target.kind == kind);
-    for target in of(Kind::Kvm).chain(of(Kind::Qemu)) {
+    for target in of(Kind::Kvm).chain(of(Kind::Qemu)).chain(of(Kind::Net)) {
         if target.kind == Kind::Kvm && !kvm_opens() {
             step(&format!("IGNORED: {target}, as /dev/kvm does not open"));
             continue;

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Kvm,
     /// On this machine, booting a lab.
     Qemu,
+    /// On this machine, with packages from Debian's archive.
+    Net,
     /// In the lab.
     Lab,
 }
@@ -70,6 +72,7 @@ fn kind(name: &str) -> Option<Kind> {
     match name.split_once('_')?.0 {
         "kvm" => Some(Kind::Kvm),
         "qemu" => Some(Kind::Qemu),
+        "net" => Some(Kind::Net),
         "lab" => Some(Kind::Lab),
         _ => None,
     }
@@ -83,6 +86,7 @@ mod tests {
     fn the_name_says_where() {
         assert_eq!(kind("kvm_machine"), Some(Kind::Kvm));
         assert_eq!(kind("qemu_lab"), Some(Kind::Qemu));
+        assert_eq!(kind("net_roots"), Some(Kind::Net));
         assert_eq!(kind("lab_clones"), Some(Kind::Lab));
         assert_eq!(kind("label_parser"), None);
         assert_eq!(kind("calve"), None);
