@@ -103,12 +103,14 @@ impl Machine {
             return Err(MachineError::Ended(exit));
         }
         if !self.running {
-            self.parts.devices.run()?;
             self.running = true;
             self.parts.vcpus.iter().for_each(|vcpu| vcpu.kick().clear());
             for vcpu in &self.parts.vcpus {
                 vcpu.run()?;
             }
+            // After the vCPUs, which somebody waits for: devices look at every queue when they
+            // start, so what a guest asks of them in between is not lost.
+            self.parts.devices.run()?;
         }
         Ok(())
     }

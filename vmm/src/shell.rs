@@ -31,6 +31,8 @@ use crate::platform::{self, PlatformError};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
 use crate::state::MachineState;
+use crate::vcpu::newborn::Newborn;
+use crate::vcpu::state::VcpuStateError;
 use crate::vcpu::{Vcpu, VcpuError, cpuid};
 use crate::virtio::{self, Backend, DeviceThread, Disk, Kind, Slot, VsockHost};
 
@@ -49,6 +51,9 @@ pub enum ShellError {
     /// A vCPU.
     #[error("cannot make a vCPU")]
     Vcpu(#[from] VcpuError),
+    /// A vCPU's first state.
+    #[error("cannot give a vCPU its first state")]
+    Newborn(#[from] VcpuStateError),
     /// The device thread.
     #[error("cannot start the device thread")]
     Devices(#[source] virtio::Error),
@@ -82,6 +87,8 @@ pub struct ThawMemory<'a> {
 /// A machine without content. See the module's documentation.
 pub struct Shell {
     parts: Parts,
+    /// What each vCPU has before it has content.
+    newborns: Vec<Newborn>,
 }
 
 /// Everything that a shell and the machine that it becomes are made of. Fields drop in order:
@@ -135,7 +142,14 @@ impl Shell {
         let tables = PageTables::open();
         let parts =
             Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram, tables };
-        Ok(Self { parts })
+        let deadline = hypervisor.has_tsc_deadline();
+        let newborns = (0..).zip(&parts.vcpus).map(|(index, vcpu)| {
+            let all = hypervisor.cpuid().as_slice();
+            let leaves = cpuid::for_vcpu(all, index, shape.vcpus(), deadline);
+            Ok(vcpu.with(|fd| Newborn::new(fd, &leaves))??)
+        });
+        let newborns = newborns.collect::<Result<_, ShellError>>()?;
+        Ok(Self { parts, newborns })
     }
 
     /// The shape that this shell was made for.
@@ -149,16 +163,16 @@ impl Shell {
     ///
     /// For an image that is no kernel, does not fit, or devices that do not match the shape.
     pub fn boot(
-        mut self,
+        self,
         hypervisor: &Hypervisor,
         boot: Boot,
         attachments: Attachments,
     ) -> Result<Machine, MachineError> {
-        let parts = &mut self.parts;
+        let Self { mut parts, .. } = self;
         parts.ram.fill()?;
         let entry = boot::load(parts.ram.guest(), &parts.shape, boot)?;
         crate::generation::write_fresh(parts.ram.guest()).map_err(MachineError::Generation)?;
-        attach(parts, attachments)?;
+        attach(&parts, attachments)?;
         let deadline = hypervisor.has_tsc_deadline();
         for (index, vcpu) in (0..).zip(&parts.vcpus) {
             let leaves = cpuid::for_vcpu(
@@ -170,7 +184,7 @@ impl Shell {
             let entry = (index == 0).then_some(&entry);
             vcpu.with(|fd| boot::apply(fd, &leaves, entry))??;
         }
-        Ok(Machine::new(self.parts))
+        Ok(Machine::new(parts))
     }
 
     /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
@@ -183,12 +197,12 @@ impl Shell {
     /// For state of another shape, a memory file of another size, or a processor that cannot
     /// take the state.
     pub fn thaw(
-        mut self,
+        self,
         state: &MachineState,
         memory: ThawMemory<'_>,
         attachments: Attachments,
     ) -> Result<Machine, MachineError> {
-        let parts = &mut self.parts;
+        let Self { mut parts, newborns } = self;
         if state.shape != parts.shape {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
@@ -196,15 +210,15 @@ impl Shell {
         if memory.recorded {
             parts.ram.cut(memory.plan)?;
         }
-        load(parts, state, attachments, Load::First(prefault))?;
-        Ok(Machine::new(self.parts))
+        load(&parts, state, attachments, Load::First(&newborns, prefault))?;
+        Ok(Machine::new(parts))
     }
 }
 
 /// How vCPUs are loaded.
-pub(crate) enum Load {
-    /// Everything, and then these pages made ready.
-    First(Prefault),
+pub(crate) enum Load<'a> {
+    /// Everything that these, newborn, do not have yet; and then these pages made ready.
+    First(&'a [Newborn], Prefault),
     /// What the guest may have changed since.
     Again,
 }
@@ -214,20 +228,24 @@ pub(crate) fn load(
     parts: &Parts,
     state: &MachineState,
     attachments: Attachments,
-    how: Load,
+    how: Load<'_>,
 ) -> Result<(), MachineError> {
     // The boot processor first, because the others' time-stamp counters follow its.
+    let mut newborns = match &how {
+        Load::First(newborns, _) => newborns.iter(),
+        Load::Again => [].iter(),
+    };
     for (index, (vcpu, saved)) in (0..).zip(parts.vcpus.iter().zip(&state.vcpus)) {
-        vcpu.with(|fd| match &how {
-            Load::First(_) => saved.load(fd, index, &parts.msrs),
-            Load::Again => saved.reload(fd, index),
+        vcpu.with(|fd| match newborns.next() {
+            Some(newborn) => saved.load(fd, index, &parts.msrs, newborn),
+            None => saved.reload(fd, index),
         })??;
     }
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;
     state.platform.load(&parts.vm)?;
-    if let (Load::First(prefault), Some(vcpu)) = (how, parts.vcpus.first()) {
+    if let (Load::First(_, prefault), Some(vcpu)) = (how, parts.vcpus.first()) {
         vcpu.with(|fd| prefault.run(fd))?;
     }
     crate::generation::change(parts.ram.guest(), &parts.generation)

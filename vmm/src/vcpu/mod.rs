@@ -12,6 +12,7 @@
 
 pub(crate) mod cpuid;
 mod kick;
+pub(crate) mod newborn;
 pub(crate) mod state;
 
 use std::io;

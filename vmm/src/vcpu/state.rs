@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cpuid;
+use super::newborn::Newborn;
 
 /// Most CPUID leaves; KVM's own bound (`KVM_MAX_CPUID_ENTRIES`).
 const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
@@ -28,6 +29,8 @@ const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 const TSC_DEADLINE: u32 = 0x6e0;
 /// `MSR_IA32_TSC`.
 const TSC: u32 = 0x10;
+/// `MSR_KVM_SYSTEM_TIME` and `MSR_KVM_SYSTEM_TIME_NEW` (Linux `Documentation/virt/kvm/x86/msr.rst`).
+const KVM_SYSTEM_TIME: [u32; 2] = [0x12, 0x4b56_4d01];
 /// MSRs that are clocks: the two above, the counters of actual and maximum frequency, and the
 /// offset by which KVM has moved the time-stamp counter.
 const CLOCKS: [u32; 5] = [TSC, TSC_DEADLINE, 0xe7, 0xe8, 0x3b];
@@ -61,16 +64,16 @@ pub(crate) struct VcpuState {
     tsc_khz: u32,
     regs: kvm_regs,
     sregs: kvm_sregs,
-    xcrs: kvm_xcrs,
-    xsave: kvm_xsave,
-    debug: kvm_debugregs,
+    pub(super) xcrs: kvm_xcrs,
+    pub(super) xsave: kvm_xsave,
+    pub(super) debug: kvm_debugregs,
     lapic: kvm_lapic_state,
     msrs: Vec<kvm_msr_entry>,
-    mp: kvm_mp_state,
+    pub(super) mp: kvm_mp_state,
     events: kvm_vcpu_events,
 }
 
-fn call(name: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuStateError {
+pub(super) fn call(name: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuStateError {
     move |e| VcpuStateError::Call(name, e)
 }
 
@@ -99,12 +102,14 @@ impl VcpuState {
         })
     }
 
-    /// Puts vCPU `index` into this state. MSRs that are not `allowed`, this host's list, are refused.
+    /// Puts a newborn vCPU `index` into this state. MSRs that are not `allowed`, this host's list, are
+    /// refused.
     pub(crate) fn load(
         &self,
         fd: &VcpuFd,
         index: u8,
         allowed: &[u32],
+        newborn: &Newborn,
     ) -> Result<(), VcpuStateError> {
         if let Some(msr) = self.msrs.iter().find(|msr| !allowed.contains(&msr.index)) {
             return Err(VcpuStateError::Msr(msr.index));
@@ -112,45 +117,65 @@ impl VcpuState {
         if cpuid::offers_nesting(&self.cpuid) {
             return Err(VcpuStateError::Nesting);
         }
-        set_cpuid(fd, &self.cpuid)?;
-        self.load_tsc_rate(fd)?;
-        self.load_registers(fd, index)
+        if !newborn.has_cpuid(&self.cpuid) {
+            set_cpuid(fd, &self.cpuid)?;
+        }
+        self.load_tsc_rate(fd, newborn.tsc_khz())?;
+        self.load_registers(fd, index, Some(newborn))
     }
 
     /// Puts vCPU `index`, into which this state was [loaded](Self::load) before, into it again: what
     /// a guest cannot change is left out.
     pub(crate) fn reload(&self, fd: &VcpuFd, index: u8) -> Result<(), VcpuStateError> {
-        self.load_registers(fd, index)
+        self.load_registers(fd, index, None)
     }
 
-    fn load_registers(&self, fd: &VcpuFd, index: u8) -> Result<(), VcpuStateError> {
-        fd.set_mp_state(self.mp).map_err(call("KVM_SET_MP_STATE"))?;
+    fn load_registers(
+        &self,
+        fd: &VcpuFd,
+        index: u8,
+        newborn: Option<&Newborn>,
+    ) -> Result<(), VcpuStateError> {
+        let has = |part: fn(&Newborn, &Self) -> bool| newborn.is_some_and(|n| part(n, self));
+        if !has(Newborn::has_mp) {
+            fd.set_mp_state(self.mp).map_err(call("KVM_SET_MP_STATE"))?;
+        }
         fd.set_regs(&self.regs).map_err(call("KVM_SET_REGS"))?;
         fd.set_sregs(&self.sregs).map_err(call("KVM_SET_SREGS"))?;
-        fd.set_xcrs(&self.xcrs).map_err(call("KVM_SET_XCRS"))?;
-        load_xsave(fd, &self.xsave)?;
-        fd.set_debug_regs(&self.debug).map_err(call("KVM_SET_DEBUGREGS"))?;
-        fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
-        if index == 0 {
-            self.unsettle_tsc(fd)?;
+        if !has(Newborn::has_xcrs) {
+            fd.set_xcrs(&self.xcrs).map_err(call("KVM_SET_XCRS"))?;
         }
-        write_msrs(fd, &self.msrs)?;
+        if !has(Newborn::has_xsave) {
+            load_xsave(fd, &self.xsave)?;
+        }
+        if !has(Newborn::has_debug) {
+            fd.set_debug_regs(&self.debug).map_err(call("KVM_SET_DEBUGREGS"))?;
+        }
+        fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
+        write_msrs(fd, self.far_tsc().filter(|_| index == 0), &self.msrs)?;
         fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
-        // The time in the ice was no fault of the guest's: keep its watchdog quiet. EINVAL is a
-        // guest that has no paravirtual clock.
-        let _ = fd.kvmclock_ctrl();
+        if self.has_kvmclock() {
+            // The time in the ice was no fault of the guest's: keep its watchdog quiet. EINVAL is a
+            // guest that has turned the clock off.
+            let _ = fd.kvmclock_ctrl();
+        }
         Ok(())
     }
 
-    /// Writes a TSC far from the saved one. KVM takes a write within a second of what it expects
+    /// A TSC far from the saved one, to be written before it. KVM takes a write within a second of what it expects
     /// for an attempt to synchronise and keeps its own value (`kvm_synchronize_tsc` in Linux
     /// `arch/x86/kvm/x86.c`), which would let a young shell's clock win over the snapshot's. After
     /// a write ten seconds off, the saved value that follows counts; later vCPUs then agree with
     /// the first, as they should.
-    fn unsettle_tsc(&self, fd: &VcpuFd) -> Result<(), VcpuStateError> {
-        let Some(saved) = self.msrs.iter().find(|msr| msr.index == TSC) else { return Ok(()) };
+    fn far_tsc(&self) -> Option<kvm_msr_entry> {
+        let saved = self.msrs.iter().find(|msr| msr.index == TSC)?;
         let far = saved.data.wrapping_add(u64::from(self.tsc_khz).saturating_mul(10_000));
-        write_msrs(fd, &[kvm_msr_entry { data: far, ..*saved }])
+        Some(kvm_msr_entry { data: far, ..*saved })
+    }
+
+    /// Whether the guest has KVM's paravirtual clock, by either of its MSRs.
+    fn has_kvmclock(&self) -> bool {
+        self.msrs.iter().any(|msr| KVM_SYSTEM_TIME.contains(&msr.index) && msr.data & 1 != 0)
     }
 
     /// Names the parts in which two states differ, but for clocks: the time-stamp counter, what is
@@ -195,8 +220,8 @@ impl VcpuState {
     }
 
     /// Asks for time-stamp counter scaling where the host's rate is not the snapshot's.
-    fn load_tsc_rate(&self, fd: &VcpuFd) -> Result<(), VcpuStateError> {
-        let here = u64::from(fd.get_tsc_khz().unwrap_or(0));
+    fn load_tsc_rate(&self, fd: &VcpuFd, here: u32) -> Result<(), VcpuStateError> {
+        let here = u64::from(here);
         let saved = u64::from(self.tsc_khz);
         if saved == 0 || here.abs_diff(saved) * 1_000_000 <= saved * TSC_TOLERANCE_PPM {
             return Ok(());
@@ -235,11 +260,16 @@ pub(crate) fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>,
     Ok(found)
 }
 
-/// Writes MSRs in order.
-pub(crate) fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuStateError> {
+/// Writes MSRs in order, one before the others if there is one.
+pub(crate) fn write_msrs(
+    fd: &VcpuFd,
+    first: Option<kvm_msr_entry>,
+    msrs: &[kvm_msr_entry],
+) -> Result<(), VcpuStateError> {
+    let msrs: Vec<_> = first.into_iter().chain(msrs.iter().copied()).collect();
     // The wrapper type refuses more than the kernel takes in one call (256).
     let batch =
-        Msrs::from_entries(msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
+        Msrs::from_entries(&msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
     let written = fd.set_msrs(&batch).map_err(call("KVM_SET_MSRS"))?;
     match msrs.get(written) {
         None => Ok(()),
