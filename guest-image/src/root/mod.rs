@@ -160,8 +160,29 @@ fn pack(
     fsutil::write_json(&built.path().join(MANIFEST), &manifest)?;
     let place = place(cache, base, agent);
     fsutil::publish(built, &place)?;
+    remove_old(&roots, runtime)?;
     open(&place)
         .ok_or_else(|| in_file("read back", &place)(std::io::ErrorKind::InvalidData.into()).into())
+}
+
+/// Images of one runtime that are kept: each new agent makes one, and an older build of ours that runs at the same
+/// time may still want its own.
+const KEPT: usize = 3;
+
+/// Removes a runtime's oldest images.
+fn remove_old(roots: &Path, runtime: Runtime) -> Result<(), FileError> {
+    let prefix = format!("{runtime}-");
+    let mut images = Vec::new();
+    for entry in std::fs::read_dir(roots).map_err(in_file("read", roots))? {
+        let entry = entry.map_err(in_file("read", roots))?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let made = entry.metadata().and_then(|metadata| metadata.modified());
+            images.push((made.map_err(in_file("look at", &entry.path()))?, entry.path()));
+        }
+    }
+    images.sort();
+    let old = images.len().saturating_sub(KEPT);
+    images.iter().take(old).try_for_each(|(_, path)| fsutil::remove(path))
 }
 
 fn key(base: &Base, agent: &Agent) -> String {

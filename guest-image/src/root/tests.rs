@@ -105,3 +105,20 @@ fn an_agent_that_is_missing_or_no_program_is_named() {
     fs::write(&agent, "#!/bin/sh\n").unwrap();
     assert!(error(&agent).contains("is no static x86-64 executable"));
 }
+
+#[test]
+fn only_the_newest_images_of_a_runtime_are_kept() {
+    let roots = tempfile::tempdir().unwrap();
+    for (n, name) in (0..).zip(["provided-a", "node20-x", "provided-b", "provided-c", "provided-d"])
+    {
+        let path = roots.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let made = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n * 60);
+        File::open(&path).unwrap().set_modified(made).unwrap();
+    }
+    remove_old(roots.path(), Runtime::Provided).unwrap();
+    let mut left: Vec<_> =
+        fs::read_dir(roots.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["node20-x", "provided-b", "provided-c", "provided-d"]);
+}

@@ -100,12 +100,40 @@ fn clones_have_identities_of_their_own() {
     for (machine, answer) in &answers {
         assert_eq!(answer["machine"], **machine);
     }
-    for field in ["random", "uuid", "urandom"] {
+    for field in ["random", "uuid", "urandom", "secrets", "openssl"] {
         for pair in [[0, 1], [1, 2], [0, 2]] {
             let [a, b] = pair.map(|n| &answers[n].1[field]);
             assert_ne!(a, b, "{field}");
         }
     }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn clones_share_no_files_and_cannot_write_to_their_images() {
+    let mut clones = [lab().thaw("py"), lab().thaw("py")];
+    for clone in &mut clones {
+        assert_eq!(result(&call(clone, &json!({"do": "mess"})))["found"], 0);
+        let readonly = nix::libc::EROFS;
+        assert_eq!(result(&call(clone, &json!({"do": "disks"}))), json!([readonly, readonly]));
+    }
+    // Each finds its own file, and no other.
+    for clone in &mut clones {
+        assert_eq!(result(&call(clone, &json!({"do": "mess"})))["found"], 1);
+    }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn the_monotonic_clock_goes_on_from_the_freeze() {
+    let clocks = || result(&call(&mut lab().thaw("py"), &json!({"do": "clocks"})));
+    let first = clocks();
+    // Time that no clone may notice.
+    std::thread::sleep(Duration::from_secs(4));
+    let second = clocks();
+    let difference = |field: &str| second[field].as_f64().unwrap() - first[field].as_f64().unwrap();
+    assert!(difference("wall") > 4.0, "{first} {second}");
+    assert!(difference("since_start").abs() < 2.0, "{first} {second}");
 }
 
 #[test]

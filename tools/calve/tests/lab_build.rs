@@ -94,6 +94,48 @@ fn a_bootstrap_answers() {
     assert_eq!(said.json()[0]["errorType"], "Runtime.MarshalError", "{said:#?}");
 }
 
+/// Our kernel, as a user would give a kernel of his own.
+fn kernel(name: &str) -> std::path::PathBuf {
+    let folder = std::env::var_os("CALVE_TEST_KERNEL").expect("CALVE_TEST_KERNEL is not set");
+    Path::new(&folder).join(name)
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_kernel_of_ones_own_freezes_a_function() {
+    let place = Place::in_memory();
+    let kernel = kernel("bzImage");
+    let more = ["--kernel", kernel.to_str().unwrap()];
+    build(&place, "python3.11", &function("python"), "app.handler", &more, "own").status(0);
+    let said = place.calve(["run", "own", "--event", "{\"n\": 1}"]).status(0);
+    assert_eq!(said.json()[0], json!({"n": 1}));
+    let said = place.calve(
+        ["snapshot", "build", "--runtime", "python3.11", "--handler", "app.handler"]
+            .into_iter()
+            .chain(["--code", function("python").to_str().unwrap()])
+            .chain(["--kernel", function("python").join("app.py").to_str().unwrap(), "no"]),
+    );
+    said.status(2).silent().line("app.py");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn linux_boots_on_the_terminal_from_either_kernel_file() {
+    let place = Place::in_memory();
+    let images = place.calve(["image", "ls", "--json"]).status(0).json();
+    let root = images.iter().find(|image| image["name"] == "python3.11").unwrap();
+    let root = root["path"].as_str().unwrap();
+    for name in ["vmlinux", "bzImage"] {
+        let mut boot = place.command(["boot", "--root", root, "--timeout", "120", "--kernel"]);
+        boot.arg(kernel(name)).arg("--cmdline").arg(
+            "console=ttyS0 quiet reboot=t panic=-1 pci=off root=/dev/vda rootfstype=erofs ro \
+             init=/bin/sh -- -c \"echo the answer is $((6 * 7))\"",
+        );
+        let said = Said::from(boot.output().unwrap()).status(0);
+        assert!(said.stdout.contains("the answer is 42"), "{said:#?}");
+    }
+}
+
 #[test]
 #[ignore = "needs the lab"]
 fn awslambdaric_serves_a_handler_unchanged() {

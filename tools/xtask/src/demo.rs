@@ -105,6 +105,14 @@ impl Prepared {
 /// Freezes, thaws, calls, checks and reports; an error if anything at all failed.
 pub(crate) fn perform(prepared: &Prepared) -> anyhow::Result<()> {
     let store = store()?;
+    let folder = store.path().to_owned();
+    // The commands under way are ended by the same signal, or by our end.
+    ctrlc::set_handler(move || {
+        // It lies in memory: what cannot be removed is gone with the next start of the machine.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::process::exit(130);
+    })
+    .context("cannot handle signals")?;
     let calve = Calve { programs: &prepared.programs, store: store.path() };
     let options = &prepared.options;
     let mut rows = Vec::new();

@@ -2,12 +2,15 @@
 
 import os
 import random
+import secrets
 import socket
+import ssl
 import threading
 import time
 import uuid
 
 calls = 0
+started = time.monotonic()
 kept = []
 
 
@@ -30,6 +33,8 @@ def do_identity(event):
         "random": random.random(),
         "uuid": str(uuid.uuid4()),
         "urandom": os.urandom(16).hex(),
+        "secrets": secrets.token_hex(8),
+        "openssl": ssl.RAND_bytes(8).hex(),
         "time": time.time(),
     }
 
@@ -77,3 +82,18 @@ def do_mess(event):
     stream.listen()
     kept.append(stream)
     return {"found": found, "calls": calls}
+
+
+def do_clocks(event):
+    return {"since_start": time.monotonic() - started, "wall": time.time()}
+
+
+def do_disks(event):
+    """Tries to write to the images."""
+    refused = []
+    for path in ("/usr/bin/calve-was-here", "/var/task/calve-was-here"):
+        try:
+            open(path, "w").close()
+        except OSError as error:
+            refused.append(error.errno)
+    return refused
