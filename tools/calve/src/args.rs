@@ -141,7 +141,8 @@ pub(crate) struct Build {
     /// Environment variable of the function; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<EnvVar>,
-    /// Event of a call to make before the freeze, as JSON, @FILE or - for stdin; may be repeated
+    /// Event of a call to make before the freeze, as JSON, @FILE or - for stdin; may be repeated. The first
+    /// one is also what two clones are tried with, to learn which memory a call touches
     #[arg(long, value_name = "EVENT")]
     pub(crate) warm: Vec<String>,
     /// Kernel to use instead of Calve's own: vmlinux or bzImage

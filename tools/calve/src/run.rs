@@ -35,8 +35,7 @@ pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {
     let _signal = fleet::cancel_on_signal(&fleet);
     let count = events.count();
     bar.stage(&format!("Calling {}", args.name));
-    let ahead = usize::try_from(args.parallel.min(count)).unwrap_or(1);
-    let caller = machine::Caller { fleet: &fleet, frozen: &frozen, args, bar: &bar, ahead };
+    let caller = machine::Caller { fleet: &fleet, frozen: &frozen, args, bar: &bar };
     let mut gravest = None;
     let stopped = in_order::run(
         count,

@@ -17,8 +17,6 @@ pub(super) struct Caller<'a> {
     pub(super) frozen: &'a Frozen,
     pub(super) args: &'a Run,
     pub(super) bar: &'a Bar,
-    /// Shells that are there before a call: one for each that may be under way.
-    pub(super) ahead: usize,
 }
 
 impl Caller<'_> {
@@ -33,7 +31,7 @@ impl Caller<'_> {
         } else {
             // What a pool does for a host: births are not on a call's path. A shell that cannot be had
             // is the thaw's to tell.
-            let _ = fleet.prepare(frozen.shape(), self.ahead);
+            let _ = fleet.prepare(frozen.shape(), 1);
             let clone = fleet.thaw(frozen).map_err(|e| CallError::Machine(e.into()));
             let options = options(args, &mut sink);
             clone.and_then(|mut clone| {
