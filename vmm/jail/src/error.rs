@@ -6,6 +6,9 @@ use thiserror::Error;
 /// Why a process is not in its jail. It must end.
 #[derive(Debug, Error)]
 pub enum JailError {
+    /// Capabilities cannot be given up.
+    #[error("cannot give up its capabilities")]
+    Capabilities(#[source] caps::errors::CapsError),
     /// The kernel refused a step.
     #[error("the worker cannot {what}: {errno}")]
     Step {

@@ -13,6 +13,7 @@
 //! | only descriptors 0 to 2 | whatever an embedder forgot to close |
 //! | no core dumps, few open files | leaving guest memory on disk, exhausting the file table |
 //! | no new privileges | set-user-id programs |
+//! | no capabilities, even of root | whatever root may that its files do not say: other users' processes, physical addresses, devices |
 //! | a seccomp filter on every thread | all system calls but those in [`seccomp::table`] |
 //!
 //! # What is not here yet
@@ -31,6 +32,8 @@ mod tests;
 
 pub use error::JailError;
 
+use caps::errors::CapsError;
+use caps::{CapSet, Capability};
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -89,8 +92,21 @@ impl Jail {
         setrlimit(Resource::RLIMIT_NOFILE, self.open_files, self.open_files)
             .map_err(step("limit open files"))?;
         prctl::set_no_new_privs().map_err(step("give up new privileges"))?;
+        drop_capabilities().map_err(JailError::Capabilities)?;
         Ok(Inside(()))
     }
+}
+
+/// Gives up every capability, and where it may, the right to get one back. This process has one thread
+/// yet, and capabilities are a thread's.
+fn drop_capabilities() -> Result<(), CapsError> {
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        caps::clear(None, CapSet::Bounding)?;
+    }
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set)?;
+    }
+    Ok(())
 }
 
 impl Inside {
