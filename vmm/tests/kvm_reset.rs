@@ -117,6 +117,7 @@ fn a_reset_machine_is_what_was_thawed_bit_by_bit() {
     let frozen = Frozen::new(1, 16);
     let mut machine = frozen.thaw();
     let (fresh, fresh_memory) = (machine.save().unwrap(), memory(&machine));
+    assert_eq!(fresh.differences(&frozen.state), [""; 0], "a thaw leaves something out");
     for round in 0..5 {
         do_damage(&mut machine);
         let damaged = machine.save().unwrap().differences(&fresh);

@@ -7,6 +7,7 @@
 
 use kvm_bindings::{KVMIO, kvm_pre_fault_memory};
 use kvm_ioctls::VcpuFd;
+use nix::errno::Errno;
 use nix::libc;
 use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 use vmm_sys_util::ioctl_iowr_nr;
@@ -56,13 +57,14 @@ impl Prefault {
         runs
     }
 
-    /// Makes the pages ready, on the thread of a vCPU that has its state. Nothing depends on it: a
+    /// Makes the pages ready for a vCPU that has its state and does not run. Nothing depends on it: a
     /// page that was not made ready is made so when it is touched, so what this host cannot do is
     /// left undone.
     pub(crate) fn run(&self, vcpu: &VcpuFd) {
         for run in &self.host {
-            // SAFETY: the run lies in guest memory, which its machine keeps mapped for as long as its
-            // vCPUs have threads. Populating changes no content; only guest and devices can tell.
+            // SAFETY: the run lies in the guest memory of the machine whose vCPU this is: `shell::load`
+            // makes the runs of `parts.ram`, which stays mapped while `parts` is borrowed there, and
+            // drops them with its end. Populating changes no content.
             let done = unsafe {
                 let at = run.address as *mut libc::c_void;
                 libc::madvise(at, run.len, libc::MADV_POPULATE_WRITE)
@@ -89,7 +91,8 @@ fn enter(vcpu: &VcpuFd, run: GuestRun) -> bool {
         // SAFETY: the kernel reads and writes this structure of its own layout and nothing else of ours.
         let done = unsafe { ioctl_with_mut_ref(vcpu, KVM_PRE_FAULT_MEMORY(), &mut range) };
         // Interrupted, it has stored how far it came. Without progress there will be none.
-        if done != 0 && range.size == before {
+        let interrupted = done != 0 && Errno::last() == Errno::EINTR;
+        if done != 0 && range.size == before && !interrupted {
             return false;
         }
     }

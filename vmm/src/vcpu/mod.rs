@@ -159,10 +159,10 @@ impl Runner {
         while let Ok(mut fd) = orders.recv() {
             self.entered.store(monotonic_ns(), Ordering::Release);
             let exit = self.run(&mut fd);
-            // Before the word gets out: whoever hears of the end may want the vCPU. The handle may
-            // be gone.
-            let _ = results.send(fd);
+            // First the word, then the vCPU: whoever has it again knows of its end.
             exit.into_iter().for_each(|exit| self.exits.report(exit));
+            // The handle may be gone.
+            let _ = results.send(fd);
         }
     }
 

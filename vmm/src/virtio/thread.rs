@@ -11,8 +11,8 @@
 //! `attach` and `load` run on the caller's thread, `run` hands the devices over without waiting.
 //! The device thread sleeps in the channel while parked and in `epoll_wait` while running.
 //!
-//! Stop the vCPUs before `pause` and start them after `run`: a register write in between is kept
-//! and heeded later, but a saved state taken meanwhile would be of no single moment.
+//! Stop the vCPUs before `pause` where the state is to be kept: a register write in between is kept and
+//! heeded later, but a saved state taken meanwhile would be of no single moment.
 
 mod event_loop;
 mod seats;
