@@ -38,7 +38,8 @@ pub struct BuildSpec {
     pub cmdline: String,
     /// The function.
     pub function: Function,
-    /// Events to call it with before it is frozen; each must succeed.
+    /// Events to call it with before it is frozen; each must succeed. Two clones are then tried with
+    /// the first, to learn which pages a call touches.
     pub warm: Vec<Vec<u8>>,
     /// How long until the agent in the guest must be up.
     pub up_timeout: Duration,

@@ -48,8 +48,9 @@ impl Clone {
     ///
     /// # Errors
     ///
-    /// When this clone is not one of `frozen`, has ended or failed, or its worker cannot. It is gone
-    /// then: thaw another.
+    /// When this clone is not one of `frozen`, or has ended or failed as far as is known. It is gone
+    /// then: thaw another. As after a thaw, what fails from here on fails in [`Clone::call`] or
+    /// [`Clone::wait_running`].
     pub fn reset(self, frozen: &Frozen) -> Result<Self, WorkerError> {
         self.reset_with(frozen, ThawOptions::default())
     }

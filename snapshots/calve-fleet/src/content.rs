@@ -69,7 +69,12 @@ impl Content {
 
 fn plan(memory: &FileMemory<'_>, workset: &Workset) -> io::Result<MemoryPlan> {
     let mapped = memory.stretches(LEAST_HOLE, MAX_MAPPED)?.into_iter();
-    let mapped = mapped.map(|(offset, len)| Stretch { offset, len: len.next_multiple_of(PAGE) });
+    // File systems keep data in blocks of their own size.
+    let mapped = mapped.map(|(offset, len)| {
+        let end = (offset + len).next_multiple_of(PAGE);
+        let offset = offset - offset % PAGE;
+        Stretch { offset, len: end - offset }
+    });
     let touched = workset.runs().iter().map(|run| {
         let (offset, len) = (u64::from(run.first) * PAGE, u64::from(run.pages) * PAGE);
         Touched { at: Stretch { offset, len }, written: run.written }

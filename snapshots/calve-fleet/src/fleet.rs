@@ -1,7 +1,6 @@
 //! Births of machines.
 
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use calve_proto::LogSink;
 use calve_snapshots::{Store, Verify};
@@ -38,7 +37,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Fleet {
     cancel: Canceller,
-    shells: RwLock<Shells>,
+    shells: Shells,
 }
 
 /// How a clone is connected.
@@ -65,7 +64,7 @@ impl Fleet {
         let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
         let nursery = Nursery::start(program).map_err(FleetError::Thread)?;
         let shells = Shells::new(nursery, cancel.clone(), options.budget);
-        let shells = RwLock::new(shells.map_err(|e| FleetError::Event(e.into()))?);
+        let shells = shells.map_err(|e| FleetError::Event(e.into()))?;
         Ok(Self { cancel, shells })
     }
 
@@ -100,7 +99,7 @@ impl Fleet {
     ///
     /// When a shell cannot be made; those made before stay.
     pub fn prepare(&self, shape: Shape, count: usize) -> Result<(), WorkerError> {
-        self.shells().prepare(shape, count)
+        self.shells.prepare(shape, count)
     }
 
     /// Keeps shells of `shape` ready from now on, made in the background at the rate at which they
@@ -111,13 +110,12 @@ impl Fleet {
     ///
     /// When the thread that makes them cannot be started.
     pub fn keep(&self, shape: Shape, keep: Keep) -> Result<(), FleetError> {
-        let mut shells = self.shells.write().unwrap_or_else(PoisonError::into_inner);
-        shells.keep(shape, keep).map_err(FleetError::Thread)
+        self.shells.keep(shape, keep).map_err(FleetError::Thread)
     }
 
     /// Number of shells of `shape` that wait for content.
     pub fn prepared(&self, shape: Shape) -> usize {
-        self.shells().ready(shape)
+        self.shells.ready(shape)
     }
 
     /// Thaws a clone. Returns as soon as everything is on its way: what fails from here on fails
@@ -191,11 +189,7 @@ impl Fleet {
 
     /// A worker that is a shell or about to be one, and whether it was there already.
     pub(crate) fn shell(&self, shape: Shape) -> Result<(Worker, bool), WorkerError> {
-        self.shells().take(shape)
-    }
-
-    fn shells(&self) -> RwLockReadGuard<'_, Shells> {
-        self.shells.read().unwrap_or_else(PoisonError::into_inner)
+        self.shells.take(shape)
     }
 }
 

@@ -104,7 +104,10 @@ impl Running {
             Command::Reset(connections) => {
                 self.content_ns = monotonic_ns();
                 self.reset(connections, Files::new(fds), socket)?;
-                Report::Running
+                // Before it runs: what it says from here on is of its next life.
+                socket.send(&Report::Running, &[]).during(Stage::Control)?;
+                self.machine.resume().during(Stage::Thaw)?;
+                return Ok(true);
             }
             Command::Pause => {
                 self.machine.pause().during(Stage::Save)?;
@@ -148,7 +151,7 @@ impl Running {
         let content = ThawMemory { file: memory, plan, recorded: false };
         self.machine.reset(state, content, attachments).during(Stage::Thaw)?;
         self.keyboard = keyboard;
-        self.machine.resume().during(Stage::Thaw)
+        Ok(())
     }
 
     fn stats(&self) -> Stats {

@@ -114,8 +114,8 @@ pub enum Report {
         /// [`VERSION`](super::VERSION).
         version: u16,
     },
-    /// The machine has its content and was let run. Its first vCPU enters a moment later; see
-    /// [`Stats::entered_ns`].
+    /// The machine has its content and is let run. Its first vCPU enters a moment later; see
+    /// [`Stats::entered_ns`]. Everything that a reset machine says of its earlier life comes before.
     Running,
     /// The machine is paused.
     Paused,

@@ -43,6 +43,8 @@ impl Demand {
                 let silence = now.saturating_duration_since(last).as_secs_f64();
                 MARGIN * birth / gap.max(silence)
             }
+            // Somebody has asked, and how long a birth takes is not known yet: one will tell.
+            (Some(_), _, None) => 1.0,
             _ => 0.0,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -52,13 +54,15 @@ impl Demand {
 
     /// When fewer than `ready` will be wanted, if nobody asks until then; `None` if not for now.
     pub(super) fn falls_below(&self, ready: usize, keep: Keep) -> Option<Instant> {
-        if ready <= keep.least {
+        // The last one goes only when nobody has asked for so long that it does not matter when.
+        if ready <= keep.least.max(1) || keep == Keep::default() {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "a number of processes")]
         let silence = MARGIN * self.birth? / (ready - 1) as f64;
         // A moment later, so that it is below by then and not just equal.
-        self.last?.checked_add(Duration::from_secs_f64(silence) + Duration::from_millis(1))
+        let silence = Duration::try_from_secs_f64(silence).ok()?;
+        self.last?.checked_add(silence)?.checked_add(Duration::from_millis(1))
     }
 }
 
@@ -110,6 +114,17 @@ mod tests {
         assert!(demand.wanted(at, KEEP) < wanted);
         assert_eq!(demand.wanted(now + Duration::from_secs(60), KEEP), 2);
         assert_eq!(demand.falls_below(2, KEEP), None);
+    }
+
+    #[test]
+    fn nothing_is_foretold_of_shells_that_nobody_keeps() {
+        let (demand, _) = asked(Duration::from_millis(20), 50);
+        for ready in 0..4 {
+            assert_eq!(demand.falls_below(ready, Keep::default()), None);
+        }
+        let some = Keep { least: 0, most: 4 };
+        assert_eq!(demand.falls_below(1, some), None);
+        assert!(demand.falls_below(2, some).is_some());
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod refill;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use calve_vmm::Shape;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -36,7 +36,8 @@ pub struct Keep {
     pub most: usize,
 }
 
-/// What all waiting shells together may take. Machines with content do not count.
+/// What all waiting shells together may take before no more are made in the background. Machines with
+/// content do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Processes.
@@ -56,7 +57,7 @@ impl Default for Budget {
 #[derive(Debug)]
 pub(crate) struct Shells {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the fleet and the refill thread share.
@@ -99,18 +100,14 @@ impl Shells {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_value_and_flags(0, flags)?;
         let shared = Shared { nursery, cancel, budget, wake, state: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared), thread: None })
+        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
     }
 
     /// A shell, or a worker about to be one; and whether it was ready.
     pub(crate) fn take(&self, shape: Shape) -> Result<(Worker, bool), WorkerError> {
+        self.shared.state().kinds.entry(shape).or_default().demand.taken(Instant::now());
         loop {
-            let taken = {
-                let mut state = self.shared.state();
-                let kind = state.kinds.entry(shape).or_default();
-                kind.demand.taken(Instant::now());
-                kind.ready.pop()
-            };
+            let taken = self.shared.state().kinds.entry(shape).or_default().ready.pop();
             self.shared.wake();
             let Some(mut ready) = taken else { return Ok((self.shared.birth(shape)?, false)) };
             if ready.worker.is_fit() {
@@ -121,12 +118,13 @@ impl Shells {
 
     /// Makes shells until `count` are ready, and waits for them.
     pub(crate) fn prepare(&self, shape: Shape, count: usize) -> Result<(), WorkerError> {
+        let started = Instant::now();
         let births = (self.ready(shape)..count).map(|_| self.shared.birth(shape));
         // All at once first: each becomes a shell while the others do.
         let born = births.collect::<Result<Vec<_>, _>>()?;
         for mut worker in born {
             worker.wait_shell()?;
-            self.shared.add(shape, worker);
+            self.shared.add(shape, worker, started.elapsed());
         }
         Ok(())
     }
@@ -137,12 +135,13 @@ impl Shells {
     }
 
     /// Has the refill thread keep so many ready from now on.
-    pub(crate) fn keep(&mut self, shape: Shape, keep: Keep) -> std::io::Result<()> {
+    pub(crate) fn keep(&self, shape: Shape, keep: Keep) -> std::io::Result<()> {
         self.shared.state().kinds.entry(shape).or_default().keep = keep;
-        if self.thread.is_none() {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_none_or(JoinHandle::is_finished) {
             let shared = self.shared.clone();
             let builder = std::thread::Builder::new().name("calve-refill".into());
-            self.thread = Some(builder.spawn(move || shared.refill())?);
+            *thread = Some(builder.spawn(move || shared.refill())?);
         }
         self.shared.wake();
         Ok(())
@@ -153,7 +152,8 @@ impl Drop for Shells {
     fn drop(&mut self) {
         self.shared.state().closed = true;
         self.shared.wake();
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // At most a birth away. A panic of the thread was reported where it happened.
             let _ = thread.join();
         }
@@ -166,10 +166,12 @@ impl Shared {
         Worker::birth(&self.nursery, &self.cancel, shape)
     }
 
-    fn add(&self, shape: Shape, worker: Worker) {
+    fn add(&self, shape: Shape, worker: Worker, birth: Duration) {
         let private_kib = worker.private_kib().unwrap_or(0);
-        let ready = Ready { worker, private_kib };
-        self.state().kinds.entry(shape).or_default().ready.push(ready);
+        let mut state = self.state();
+        let kind = state.kinds.entry(shape).or_default();
+        kind.demand.born(birth);
+        kind.ready.push(Ready { worker, private_kib });
     }
 
     fn wake(&self) {

@@ -60,10 +60,9 @@ impl Shared {
         let born = self.birth(shape).and_then(|mut worker| worker.wait_shell().map(|()| worker));
         match born {
             Ok(worker) => {
-                self.add(shape, worker);
+                self.add(shape, worker, started.elapsed());
                 let mut state = self.state();
                 let kind = state.kinds.entry(shape).or_default();
-                kind.demand.born(started.elapsed());
                 (kind.failures, kind.not_before) = (0, None);
             }
             // Whoever needs a shell now gives birth himself and hears why that fails.

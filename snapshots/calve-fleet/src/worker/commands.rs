@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::{Activity, Wake, Wanted, Worker};
+use crate::boot::Ports;
 use crate::control::{Attach, Command, ControlError, End, Report, Stats};
 use crate::error::WorkerError;
 
@@ -33,21 +34,21 @@ impl Worker {
 
     /// Waits until the machine has its content and was let run.
     pub(crate) fn wait_running(&mut self) -> Result<(), WorkerError> {
-        self.wait_for(Activity::Running, "run")
+        self.wait_for(Activity::is_running, "run")
     }
 
     /// Pauses the machine. No effect on a paused one.
     pub(crate) fn pause(&mut self) -> Result<(), WorkerError> {
-        if self.activity != Activity::Paused {
+        if !self.activity.is_paused() {
             self.wait_running()?;
             self.send(&Command::Pause, &[])?;
         }
-        self.wait_for(Activity::Paused, "pause")
+        self.wait_for(Activity::is_paused, "pause")
     }
 
     /// Lets a paused machine run. No effect on a running one.
     pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
-        if self.activity == Activity::Paused {
+        if self.activity.is_paused() {
             self.send(&Command::Resume, &[])?;
         }
         self.wait_running()
@@ -60,13 +61,19 @@ impl Worker {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), WorkerError> {
         self.send(&Command::Reset(attach), fds)?;
-        self.activity = Activity::Starting;
+        // Streams of the life that ends may be on their way: they are nobody's.
+        self.ports = Ports::default();
+        self.activity = Activity::Resetting(Ports::default());
         Ok(())
     }
 
-    fn wait_for(&mut self, activity: Activity, what: &'static str) -> Result<(), WorkerError> {
+    fn wait_for(
+        &mut self,
+        is_so: fn(&Activity) -> bool,
+        what: &'static str,
+    ) -> Result<(), WorkerError> {
         let wanted = Wanted::of_worker(what);
-        while self.activity != activity {
+        while !is_so(&self.activity) {
             self.wait(&wanted, None)?;
         }
         Ok(())

@@ -36,11 +36,23 @@ pub(crate) use watch::{Wake, Wanted};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a machine does, as far as its worker has said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Activity {
     Starting,
     Running,
     Paused,
+    /// Until it runs again, what it says is of the life that ends; these are the ports of the next.
+    Resetting(Ports),
+}
+
+impl Activity {
+    fn is_running(&self) -> bool {
+        matches!(self, Self::Running)
+    }
+
+    fn is_paused(&self) -> bool {
+        matches!(self, Self::Paused)
+    }
 }
 
 /// A worker process. Dropping it kills and reaps it.
@@ -133,7 +145,10 @@ impl Worker {
     /// From now on the console's output and connections to the host's ports are looked after.
     pub(crate) fn connect(&mut self, console: Option<Tail>, ports: Ports) {
         self.console = console;
-        self.ports = ports;
+        match self.activity {
+            Activity::Resetting(_) => self.activity = Activity::Resetting(ports),
+            _ => self.ports = ports,
+        }
     }
 
     /// A handle that becomes readable when the process has ended.

@@ -143,7 +143,12 @@ impl Worker {
             Report::Shell { version } if !self.shell_seen => {
                 return Err(ControlError::Version { found: version }.into());
             }
-            Report::Running => self.activity = Activity::Running,
+            Report::Running => {
+                let before = std::mem::replace(&mut self.activity, Activity::Running);
+                if let Activity::Resetting(ports) = before {
+                    self.ports = ports;
+                }
+            }
             Report::Paused => self.activity = Activity::Paused,
             Report::Port { port: UP_PORT } => self.up = true,
             Report::Port { port } => {

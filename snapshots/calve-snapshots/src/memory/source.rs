@@ -58,13 +58,22 @@ impl FileMemory<'_> {
             }
             from = end;
         }
-        while all.len() > most {
-            let gap = |pair: &[(u64, u64)]| pair[1].0 - (pair[0].0 + pair[0].1);
-            let smallest = (0..all.len() - 1).min_by_key(|&n| gap(&all[n..n + 2])).unwrap_or(0);
-            let (offset, len) = all.remove(smallest + 1);
-            all[smallest].1 = offset + len - all[smallest].0;
+        if all.len() <= most {
+            return Ok(all);
         }
-        Ok(all)
+        // The gaps that stay are the largest; what is between two others is one stretch.
+        let gap = |n: &usize| all[*n].0 - (all[n - 1].0 + all[n - 1].1);
+        let mut gaps: Vec<usize> = (1..all.len()).collect();
+        gaps.sort_unstable_by_key(|n| std::cmp::Reverse(gap(n)));
+        gaps.truncate(most.saturating_sub(1));
+        gaps.sort_unstable();
+        let starts = std::iter::once(0).chain(gaps.iter().copied());
+        let ends = gaps.iter().copied().chain([all.len()]);
+        let joined = starts.zip(ends).map(|(from, to)| {
+            let (first, last) = (all[from], all[to - 1]);
+            (first.0, last.0 + last.1 - first.0)
+        });
+        Ok(joined.collect())
     }
 
     fn end_of_data(&self, offset: u64) -> io::Result<u64> {
