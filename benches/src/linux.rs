@@ -131,7 +131,8 @@ impl Bench<'_> {
             self.fleet.prepare(frozen.shape(), 1)?;
             let outcome = self.fleet.thaw(frozen).map_err(anyhow::Error::from).and_then(|clone| {
                 let (clone, outcome) = called(clone, case)?;
-                Ok((clone.reset(frozen), outcome))
+                let again = clone.reset(frozen).map_err(anyhow::Error::from);
+                Ok((outcome, again.and_then(|clone| called(clone, case))))
             });
             let their_turn = peer.as_ref().map(|peer| peer.thaw_and_call(case).map(micros));
             if n < WARM_UP {
@@ -141,12 +142,11 @@ impl Bench<'_> {
                 theirs.take(their_turn);
             }
             match outcome {
-                Ok((next, outcome)) => {
+                Ok((outcome, again)) => {
                     load.samples.extend(outcome.timings.load_us.map(as_sample));
                     private.samples.extend(outcome.private_kib.map(as_sample));
                     thaw.take(Ok::<_, anyhow::Error>(first_output(&outcome)));
-                    let again = next.map_err(anyhow::Error::from);
-                    reset.take(again.and_then(|clone| Ok(first_output(&called(clone, case)?.1))));
+                    reset.take(again.map(|(_, outcome)| first_output(&outcome)));
                 }
                 Err(error) => thaw.take(Err(error)),
             }

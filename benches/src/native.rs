@@ -144,7 +144,7 @@ fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
         let thawed = thaw_one(&frozen, shell);
         let (thawed, reset) = match thawed {
             Ok((took, mut machine)) => (Ok(took), reset_one(&frozen, &mut machine)),
-            Err(error) => (Err(error), Ok(f64::NAN)),
+            Err(error) => (Err(error), Err(anyhow::anyhow!("there is nothing to reset"))),
         };
         let floor_thaw = floor.thaw().map(micros);
         floor.dirty(DIRTY);
