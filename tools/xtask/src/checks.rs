@@ -1,5 +1,9 @@
 //! What is checked without running anything of ours.
 
+use std::process::Stdio;
+
+use anyhow::bail;
+
 use crate::process::{cargo, run, step, succeeds};
 use crate::tidy;
 use crate::workspace::Workspace;
@@ -12,7 +16,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> Vec<String> {
     for (component, arguments) in [
         ("fmt", &["--all", "--check"][..]),
         ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        ("deny", &["--log-level", "error", "check"]),
+        ("deny", &["--log-level", "error", "check", "bans", "licenses", "sources"]),
     ] {
         if !succeeds(cargo(&root).args([component, "--version"])) {
             step(&format!("NOT CHECKED: there is no cargo {component} here"));
@@ -23,5 +27,26 @@ pub(crate) fn run_all(workspace: &Workspace) -> Vec<String> {
             failures.push(format!("{error:#}"));
         }
     }
+    failures.extend(advisories(workspace).err().map(|error| error.to_string()));
     failures
+}
+
+/// Known flaws of what we depend on. Their list is on the network, which a build machine may not have:
+/// that is told, and is no failure of ours.
+fn advisories(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut deny = cargo(&workspace.root());
+    deny.args(["deny", "--log-level", "error", "check", "advisories"]);
+    let Ok(output) = deny.stdout(Stdio::piped()).stderr(Stdio::piped()).output() else {
+        return Ok(());
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("no such command") {
+        // Told above.
+    } else if said.contains("failed to fetch advisory database") {
+        step("NOT CHECKED: the advisories, as their database cannot be fetched");
+    } else if !output.status.success() {
+        eprint!("{said}");
+        bail!("`cargo deny check advisories` failed");
+    }
+    Ok(())
 }
