@@ -123,6 +123,9 @@ impl Machine {
     /// machine that runs next. Not for another tenant's use all the same: what a flaw of KVM or of a
     /// device has let the guest do to this process is not undone.
     ///
+    /// `state` and `memory` must be the very ones of the thaw, which has checked them; others of the same
+    /// shape make a machine that is neither.
+    ///
     /// # Errors
     ///
     /// When the machine was booted, has ended, or was thawed from something of another shape; the

@@ -160,7 +160,7 @@ fn pack(
     fsutil::write_json(&built.path().join(MANIFEST), &manifest)?;
     let place = place(cache, base, agent);
     fsutil::publish(built, &place)?;
-    remove_old(&roots, runtime)?;
+    remove_old(&roots, runtime, &place)?;
     open(&place)
         .ok_or_else(|| in_file("read back", &place)(std::io::ErrorKind::InvalidData.into()).into())
 }
@@ -169,8 +169,8 @@ fn pack(
 /// time may still want its own.
 const KEPT: usize = 3;
 
-/// Removes a runtime's oldest images.
-fn remove_old(roots: &Path, runtime: Runtime) -> Result<(), FileError> {
+/// Removes a runtime's oldest images, but never `newest`, whatever the clock says.
+fn remove_old(roots: &Path, runtime: Runtime, newest: &Path) -> Result<(), FileError> {
     let prefix = format!("{runtime}-");
     let mut images = Vec::new();
     for entry in std::fs::read_dir(roots).map_err(in_file("read", roots))? {
@@ -182,7 +182,8 @@ fn remove_old(roots: &Path, runtime: Runtime) -> Result<(), FileError> {
     }
     images.sort();
     let old = images.len().saturating_sub(KEPT);
-    images.iter().take(old).try_for_each(|(_, path)| fsutil::remove(path))
+    let old = images.iter().take(old).filter(|(_, path)| path != newest);
+    old.into_iter().try_for_each(|(_, path)| fsutil::remove(path))
 }
 
 fn key(base: &Base, agent: &Agent) -> String {

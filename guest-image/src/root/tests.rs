@@ -116,7 +116,11 @@ fn only_the_newest_images_of_a_runtime_are_kept() {
         let made = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n * 60);
         File::open(&path).unwrap().set_modified(made).unwrap();
     }
-    remove_old(roots.path(), Runtime::Provided).unwrap();
+    // The clock went back: the image just made looks oldest.
+    let newest = roots.path().join("provided-a");
+    remove_old(roots.path(), Runtime::Provided, &newest).unwrap();
+    assert!(newest.is_dir());
+    remove_old(roots.path(), Runtime::Provided, &roots.path().join("provided-d")).unwrap();
     let mut left: Vec<_> =
         fs::read_dir(roots.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();

@@ -39,7 +39,8 @@ pub struct BuildSpec {
     /// The function.
     pub function: Function,
     /// Events to call it with before it is frozen; each must succeed. Two clones are then tried with
-    /// the first, to learn which pages a call touches.
+    /// the first, to learn which pages a call touches. Refused at the freeze for a client of the
+    /// Runtime API that waits in `restore/next`: its restore hooks would have run by then.
     pub warm: Vec<Vec<u8>>,
     /// How long until the agent in the guest must be up.
     pub up_timeout: Duration,

@@ -49,7 +49,8 @@ pub struct ThawOptions {
     /// Ports of the host that the guest may connect to.
     pub ports: Ports,
     /// Leaves out to make ready the pages that a call is known to touch: for a clone that will wait
-    /// for a long time before it is called, if ever, and should take little memory meanwhile.
+    /// for a long time before it is called, if ever, and should take little memory meanwhile. A reset
+    /// leaves this as it was at the thaw.
     pub lazy: bool,
 }
 

@@ -64,8 +64,11 @@ pub(crate) struct Written<'a> {
 impl Written<'_> {
     /// Publishes the snapshot, with the pages that its clones touch if that is known.
     pub(crate) fn commit(mut self, workset: Option<&Workset>) -> Result<Digest, FreezeError> {
-        if let Some(workset) = workset.filter(|workset| !workset.runs().is_empty()) {
-            self.draft.write_workset(workset)?;
+        if let Some(workset) = workset {
+            // None at all is worth a figure, too: then the trials have failed.
+            if !workset.runs().is_empty() {
+                self.draft.write_workset(workset)?;
+            }
             let (touched, written) = workset.pages();
             self.recipe.stats.insert("workset_pages".into(), touched);
             self.recipe.stats.insert("workset_written_pages".into(), written);

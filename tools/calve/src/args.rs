@@ -142,7 +142,8 @@ pub(crate) struct Build {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<EnvVar>,
     /// Event of a call to make before the freeze, as JSON, @FILE or - for stdin; may be repeated. The first
-    /// one is also what two clones are tried with, to learn which memory a call touches
+    /// one is also what two clones are tried with, to learn which memory a call touches. Not for a bootstrap that waits in restore/next
+    /// (awslambdaric with restore hooks): its hooks would have run by then
     #[arg(long, value_name = "EVENT")]
     pub(crate) warm: Vec<String>,
     /// Kernel to use instead of Calve's own: vmlinux or bzImage

@@ -29,8 +29,8 @@ impl Caller<'_> {
         let ended = if args.cold {
             cold::call(fleet, frozen, event, args, &mut machine, &mut sink)
         } else {
-            // What a pool does for a host: births are not on a call's path. A shell that cannot be had
-            // is the thaw's to tell.
+            // What a pool does for a host: births are not on a call's path, but for calls at the same
+            // time that take each other's shells. One that cannot be had is the thaw's to tell.
             let _ = fleet.prepare(frozen.shape(), 1);
             let clone = fleet.thaw(frozen).map_err(|e| CallError::Machine(e.into()));
             let options = options(args, &mut sink);
