@@ -11,6 +11,8 @@ use crate::Error;
 const TAIL_BYTES: u64 = 16 << 10;
 /// How much of it is shown, in lines.
 const TAIL_LINES: usize = 30;
+/// Begins the reason why a kernel gave up; a trace of any length follows it.
+const REASON: &str = "Kernel panic - not syncing";
 /// What QEMU says at every start about features of the EPYC model that TCG lacks.
 const NOISE: &str = "TCG doesn't support requested feature";
 
@@ -58,10 +60,12 @@ fn tail(text: &str) -> String {
     let lines =
         text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.contains(NOISE));
     let lines: Vec<_> = lines.collect();
-    match lines.len() {
-        0 => "(it is empty)".to_owned(),
-        count => lines[count.saturating_sub(TAIL_LINES)..].join("\n"),
+    if lines.is_empty() {
+        return "(it is empty)".to_owned();
     }
+    let from = lines.len().saturating_sub(TAIL_LINES);
+    let reason = lines.iter().rposition(|line| line.contains(REASON));
+    lines[reason.map_or(from, |reason| reason.min(from))..].join("\n")
 }
 
 #[cfg(test)]
@@ -81,5 +85,14 @@ mod tests {
         let tail = console.tail();
         assert_eq!(tail.lines().count(), TAIL_LINES);
         assert!(tail.starts_with("line 9970\n") && tail.ends_with("\nline 9999"), "{tail}");
+    }
+
+    #[test]
+    fn the_reason_of_a_panic_is_shown_however_long_its_trace() {
+        let trace = "\n ? frame".repeat(2 * TAIL_LINES);
+        let text = format!("before\n[ 1.0] {REASON}: sysrq triggered crash{trace}\nend");
+        let tail = tail(&text);
+        assert!(tail.starts_with("[ 1.0] Kernel panic - not syncing: sysrq"), "{tail}");
+        assert!(tail.ends_with("\nend"));
     }
 }
