@@ -82,7 +82,11 @@ fn content(snapshot: &Snapshot, shape: Shape) -> io::Result<Content> {
 }
 
 /// Decodes the sections of a state file as a machine.
-pub(crate) fn machine_state(state: &State) -> Result<MachineState, calve_vmm::StateError> {
+///
+/// # Errors
+///
+/// Names the first section that is missing, damaged or of another version.
+pub fn machine_state(state: &State) -> Result<MachineState, calve_vmm::StateError> {
     let sections: Vec<_> = state
         .sections()
         .iter()

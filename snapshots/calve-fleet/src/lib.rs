@@ -81,7 +81,7 @@ pub use cpu::{host_cpu, required_cpu};
 pub use error::{BootError, FleetError, FreezeError, OpenError, WorkerError};
 pub use fleet::{Fleet, Options, ThawOptions};
 pub use freeze::freeze;
-pub use frozen::Frozen;
+pub use frozen::{Frozen, machine_state};
 pub use host::HostError;
 pub use live::LiveMachine;
 pub use machine::Machine;

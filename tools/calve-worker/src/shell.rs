@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use calve_fleet::control::{
     Boot, Command, ControlError, Files, Pages, Received, Report, Socket, Stage, Thaw, VERSION,
 };
+use calve_fleet::machine_state;
 use calve_jail::Inside;
 use calve_snapshots::State;
 use calve_snapshots::state::MAX_STATE_LEN;
 use calve_vmm::memory::MemoryPlan;
-use calve_vmm::{Hypervisor, MachineState, Section, Shape, Shell, ThawMemory};
+use calve_vmm::{Hypervisor, MachineState, Shape, Shell, ThawMemory};
 
 use crate::During;
 use crate::attach::{Attached, attach};
@@ -106,10 +107,5 @@ fn read(file: &std::fs::File, state_len: u32) -> anyhow::Result<(MachineState, M
     let split = bytes.split_at_checked(usize::try_from(state_len)?);
     let (state, plan) = split.context("the machine's state is cut short")?;
     let state = State::try_from(state)?;
-    let sections: Vec<Section> = state
-        .sections()
-        .iter()
-        .map(|s| Section { name: s.name.clone(), version: s.version, bytes: s.bytes.clone() })
-        .collect();
-    Ok((MachineState::try_from(&sections[..])?, postcard::from_bytes(plan)?))
+    Ok((machine_state(&state)?, postcard::from_bytes(plan)?))
 }
