@@ -131,7 +131,7 @@ impl Bench<'_> {
             self.fleet.prepare(frozen.shape(), 1)?;
             let outcome = self.fleet.thaw(frozen).map_err(anyhow::Error::from).and_then(|clone| {
                 let (clone, outcome) = called(clone, case)?;
-                let again = clone.reset(frozen).map_err(anyhow::Error::from);
+                let again = clone.reset().map_err(anyhow::Error::from);
                 Ok((outcome, again.and_then(|clone| called(clone, case))))
             });
             let their_turn = peer.as_ref().map(|peer| peer.thaw_and_call(case).map(micros));

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::slice;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ impl Frozen {
     }
 
     fn content(&self) -> ThawMemory<'_> {
-        ThawMemory { file: &self.memory, plan: &self.plan, recorded: false }
+        ThawMemory { files: slice::from_ref(&self.memory), plan: &self.plan, recorded: false }
     }
 
     fn shell(&self) -> anyhow::Result<Shell> {

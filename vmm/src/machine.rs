@@ -17,11 +17,11 @@ use thiserror::Error;
 
 use crate::boot::BootError;
 use crate::exit::Exit;
-use crate::memory::{GuestMemory, MemoryError, Region, regions};
+use crate::memory::{Branch, GuestMemory, MemoryError, Region, regions};
 use crate::platform::{PlatformError, PlatformState};
 use crate::serial::SerialError;
 use crate::shape::Shape;
-use crate::shell::{Attachments, Load, Parts, ThawMemory, load};
+use crate::shell::{Attachments, Load, Parts, ThawMemory, attach, load};
 use crate::state::MachineState;
 use crate::vcpu::VcpuError;
 use crate::vcpu::state::{VcpuState, VcpuStateError};
@@ -152,7 +152,7 @@ impl Machine {
             return Err(MachineError::Ended(exit));
         }
         let parts = &self.parts;
-        parts.ram.reset(memory.file, memory.plan, &parts.tables)?;
+        parts.ram.reset(memory.files, memory.plan, &parts.tables)?;
         load(parts, state, attachments, Load::Again)
     }
 
@@ -223,6 +223,40 @@ impl Machine {
             vcpus,
             devices: parts.devices.save()?,
         })
+    }
+
+    /// Keeps a paused machine as it is, for others to go on from, and leaves it so that it can go on
+    /// itself: its state, and its memory or what of it differs from what others have already. The
+    /// machine may be resumed at once, while that is still being copied.
+    ///
+    /// A booted machine is no longer one afterwards: its memory file, which is the branch, belongs to all
+    /// who go on from it, and it has no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Machine::save`], and when there is no memory for the copy. The machine can go on after an
+    /// error of the latter kind only if it was thawed.
+    pub fn branch(&mut self) -> Result<(MachineState, Branch), MachineError> {
+        let state = self.save()?;
+        let memory = self.parts.ram.branch(&self.parts.tables)?;
+        Ok((state, memory))
+    }
+
+    /// Connects the devices of a paused machine to the host anew, as a thaw does: streams of before end,
+    /// requests that the guest has made are kept, and its generation identifier is another.
+    ///
+    /// # Errors
+    ///
+    /// When it runs, or for attachments that do not match its shape. The machine must be dropped then.
+    pub fn reconnect(&mut self, attachments: Attachments) -> Result<(), MachineError> {
+        if self.running {
+            return Err(MachineError::Running);
+        }
+        let devices = self.parts.devices.save()?;
+        attach(&self.parts, attachments)?;
+        self.parts.devices.load(devices)?;
+        crate::generation::change(self.parts.ram.guest(), &self.parts.generation)
+            .map_err(MachineError::Generation)
     }
 
     /// Where its memory lies, for whoever writes a snapshot of it.

@@ -6,22 +6,29 @@
 //!
 //! ```text
 //! Reserved ── fill() ──► a sealed memfd, shared: a booting machine, saved from the memfd
-//!     └────── map() ───► a snapshot's memory file, private: copy-on-write
+//!     │                     └── branch() ──► the same memfd, private: others are clones of it, too
+//!     └────── map() ───► a snapshot's memory files, private: copy-on-write
 //! ```
 #![allow(unsafe_code)]
 
+mod branch;
 mod plan;
 mod prefault;
 mod private;
 mod reset;
+mod stretches;
 
-pub use plan::{MAX_MAPPED, MAX_TOUCHED, MemoryPlan, PlanError, Stretch, Touched};
+pub use branch::{Branch, Copying, Written};
+pub use plan::{
+    MAX_FILES, MAX_MAPPED, MAX_TOUCHED, Mapped, MemoryPlan, PlanError, Stretch, Touched,
+};
 pub(crate) use prefault::Prefault;
 pub(crate) use private::PageTables;
+pub use stretches::{join, stretches};
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -72,6 +79,16 @@ pub enum MemoryError {
     /// The file cannot be mapped over the reserved range.
     #[error("cannot map the memory file")]
     Map(#[source] io::Error),
+    /// What the guest has written cannot be copied.
+    #[error("cannot copy what the guest has written")]
+    Branch(#[source] io::Error),
+}
+
+impl MemoryError {
+    /// A number that this process cannot address.
+    fn too_large<E>(_: E) -> Self {
+        Self::Map(io::ErrorKind::OutOfMemory.into())
+    }
 }
 
 /// The x86 base page.
@@ -165,15 +182,7 @@ impl Ram {
     /// Gives the range fresh zeroed memory in a memfd, which a snapshot can later be read from.
     pub(crate) fn fill(&mut self) -> Result<(), MemoryError> {
         let total = self.total();
-        let create = |source| MemoryError::Create { mib: total >> 20, source };
-        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let fd = memfd_create("calve-ram", flags).map_err(|e| create(e.into()))?;
-        let file = File::from(fd);
-        file.set_len(total).map_err(create)?;
-        // The file leaves the process when a snapshot is written: nobody may cut it short under
-        // a mapping, which would be a bus error here.
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| create(e.into()))?;
+        let file = create(total)?;
         self.place(&file, Stretch { offset: 0, len: total }, libc::MAP_SHARED)?;
         self.memfd = Some(file);
         Ok(())
@@ -181,15 +190,22 @@ impl Ram {
 
     /// Puts a snapshot's memory under the machine, copy-on-write, as planned. Returns what is left
     /// to do before the machine runs.
-    pub(crate) fn map(&mut self, file: &File, plan: &MemoryPlan) -> Result<Prefault, MemoryError> {
-        let found = file.metadata().map_err(MemoryError::Map)?.len();
+    pub(crate) fn map(
+        &mut self,
+        files: &[File],
+        plan: &MemoryPlan,
+    ) -> Result<Prefault, MemoryError> {
         let wanted = self.total();
-        if found != wanted {
-            return Err(MemoryError::Size { found, wanted });
+        for file in files {
+            let found = file.metadata().map_err(MemoryError::Map)?.len();
+            if found != wanted {
+                return Err(MemoryError::Size { found, wanted });
+            }
         }
-        plan.check(wanted)?;
-        for stretch in &plan.mapped {
-            self.place(file, *stretch, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
+        plan.check(files.len(), wanted)?;
+        for &Mapped { file, at } in &plan.mapped {
+            let file = files.get(usize::from(file)).ok_or(PlanError::File(file))?;
+            self.place(file, at, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
         }
         Ok(Prefault::new(self, plan))
     }
@@ -198,10 +214,10 @@ impl Ram {
     /// neighbours present: on a read fault the kernel enters up to 16 pages that are at hand
     /// (`fault_around_bytes`), but never beyond a mapping. For recording which pages are touched.
     pub(crate) fn cut(&self, plan: &MemoryPlan) -> Result<(), MemoryError> {
-        let pages: u64 = plan.mapped.iter().map(|stretch| stretch.len / PAGE).sum();
+        let pages: u64 = plan.mapped.iter().map(|mapped| mapped.at.len / PAGE).sum();
         // Of memory too large for that many mappings, larger pieces.
         let piece = pages.div_ceil(MAX_PIECES).max(1) * PAGE;
-        for stretch in &plan.mapped {
+        for Mapped { at: stretch, .. } in &plan.mapped {
             let mut offset = stretch.offset;
             while offset < stretch.end() {
                 let at = Stretch { offset, len: piece.min(stretch.end() - offset) };
@@ -236,10 +252,18 @@ impl Ram {
     }
 
     fn place(&self, file: &File, what: Stretch, flags: libc::c_int) -> Result<(), MemoryError> {
+        self.put(file.as_fd().as_raw_fd(), what, flags)
+    }
+
+    /// Makes a stretch zeros again, as it was reserved.
+    fn clear(&self, what: Stretch) -> Result<(), MemoryError> {
+        self.put(-1, what, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+    }
+
+    fn put(&self, fd: RawFd, what: Stretch, flags: libc::c_int) -> Result<(), MemoryError> {
         let mut offset = what.offset;
         for (host, _, size) in self.places(what) {
-            let at = libc::off_t::try_from(offset)
-                .map_err(|_| MemoryError::Map(io::ErrorKind::OutOfMemory.into()))?;
+            let at = libc::off_t::try_from(offset).map_err(MemoryError::too_large)?;
             // SAFETY: `places` yields only parts of the ranges that `reserve` mapped and that
             // `self.guest` keeps alive, so MAP_FIXED replaces nothing but our own reservation.
             // The new mapping has the same protection, and all access to it goes through
@@ -250,7 +274,7 @@ impl Ram {
                     size,
                     libc::PROT_READ | libc::PROT_WRITE,
                     flags | libc::MAP_FIXED,
-                    file.as_fd().as_raw_fd(),
+                    fd,
                     at,
                 )
             };
@@ -261,6 +285,19 @@ impl Ram {
         }
         Ok(())
     }
+}
+
+/// A file for so many bytes of guest memory.
+fn create(bytes: u64) -> Result<File, MemoryError> {
+    let failed = |source| MemoryError::Create { mib: bytes >> 20, source };
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create("calve-ram", flags).map_err(|e| failed(e.into()))?;
+    let file = File::from(fd);
+    file.set_len(bytes).map_err(failed)?;
+    // The file leaves the process: nobody may cut it short under a mapping, which would be a bus error.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| failed(e.into()))?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -75,9 +75,9 @@ pub struct Attachments {
 /// What a clone's memory is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct ThawMemory<'a> {
-    /// The snapshot's memory.
-    pub file: &'a File,
-    /// How it comes under the clone.
+    /// The snapshot's memory, each file as long as it.
+    pub files: &'a [File],
+    /// How they come under the clone.
     pub plan: &'a MemoryPlan,
     /// Whether the clone runs for the record of which pages it touches: it is slower then, but each
     /// page that is present in this process's memory map in the end was touched.
@@ -189,8 +189,8 @@ impl Shell {
 
     /// Gives the shell the content of a frozen machine. The clone is paused where it froze.
     ///
-    /// The memory file is mapped copy-on-write and may be shared by any number of clones; nobody may
-    /// write to it while one is alive.
+    /// The memory files are mapped copy-on-write and may be shared by any number of clones; nobody may
+    /// write to them while one is alive.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl Shell {
         if state.shape != parts.shape {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
-        let prefault = parts.ram.map(memory.file, memory.plan)?;
+        let prefault = parts.ram.map(memory.files, memory.plan)?;
         if memory.recorded {
             parts.ram.cut(memory.plan)?;
         }
@@ -253,7 +253,7 @@ pub(crate) fn load(
 }
 
 /// Connects the devices to the host.
-fn attach(parts: &Parts, attachments: Attachments) -> Result<(), MachineError> {
+pub(crate) fn attach(parts: &Parts, attachments: Attachments) -> Result<(), MachineError> {
     let Attachments { disks, vsock, console } = attachments;
     if disks.len() != usize::from(parts.shape.disks()) {
         return Err(MachineError::Disks { given: disks.len(), wanted: parts.shape.disks() });

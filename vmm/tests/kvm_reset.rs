@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::File;
+use std::slice;
 
 use calve_vmm::layout::VMGENID;
 use calve_vmm::memory::{MemoryPlan, Stretch, Touched};
@@ -78,7 +79,7 @@ impl Frozen {
     }
 
     fn content(&self) -> ThawMemory<'_> {
-        ThawMemory { file: &self.memory, plan: &self.plan, recorded: false }
+        ThawMemory { files: slice::from_ref(&self.memory), plan: &self.plan, recorded: false }
     }
 
     fn thaw(&self) -> Machine {
@@ -188,7 +189,7 @@ fn the_dead_and_the_never_thawed_are_not_reset() {
     let state = booted.save().unwrap();
     let memory = booted.memory_file().unwrap().try_clone().unwrap();
     let plan = MemoryPlan::whole(2 << 20);
-    let content = || ThawMemory { file: &memory, plan: &plan, recorded: false };
+    let content = || ThawMemory { files: slice::from_ref(&memory), plan: &plan, recorded: false };
     let refused = booted.reset(&state, content(), attachments(&Output::default()));
     assert!(matches!(refused, Err(MachineError::Booted)));
 

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use calve_proto::{Answer, Call, FunctionError, Opening, SessionError, wire};
+use calve_proto::{Answer, Call, FunctionError, Opening, Session, SessionError, wire};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::call::{CallError, CallOptions, Outcome, Timings};
 use crate::error::WorkerError;
 use crate::identity;
-use crate::line::{Broken, Conversation};
+use crate::line::{Broken, Conversation, Line};
+use crate::worker::Worker;
 
 /// What a machine needs to answer calls, whichever way it came to be.
 #[derive(Debug)]
@@ -45,7 +46,51 @@ impl Decision {
     }
 }
 
+/// Who a machine is, and how long its function may take.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) machine: String,
+    /// The snapshot's or the function's own deadline.
+    pub(crate) timeout: Duration,
+}
+
+impl Identity {
+    /// Somebody new.
+    pub(crate) fn fresh(timeout: Duration) -> Result<Self, WorkerError> {
+        let machine = identity::fresh("m").map_err(WorkerError::Random)?;
+        Ok(Self { machine, timeout })
+    }
+}
+
 impl Callee {
+    /// The other end of calls to a machine whose agent waits to be told who it is.
+    pub(crate) fn thawed(
+        line: Line,
+        identity: Identity,
+        decision: Decision,
+        prepared: bool,
+    ) -> Result<Self, WorkerError> {
+        let Identity { machine, timeout } = identity;
+        let facts = identity::thaw_facts(&machine).map_err(WorkerError::Random)?;
+        Ok(Self {
+            conversation: Session::new(line),
+            machine,
+            timeout,
+            decision,
+            prepared,
+            opening: Some(facts),
+            opened: false,
+            called: false,
+            spent: false,
+        })
+    }
+
+    /// Hangs up: its worker, and who it was.
+    pub(crate) fn part(self) -> (Worker, Identity) {
+        let Self { conversation, machine, timeout, .. } = self;
+        (conversation.into_stream().hang_up(), Identity { machine, timeout })
+    }
+
     /// Calls the function.
     pub(crate) fn call(
         &mut self,

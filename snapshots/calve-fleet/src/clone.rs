@@ -1,15 +1,16 @@
 //! A machine thawed from a snapshot.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use calve_proto::FunctionError;
 
 use crate::call::{CallError, CallOptions, Outcome};
-use crate::callee::{Callee, Decision};
+use crate::callee::{Callee, Decision, Identity};
+use crate::content::Content;
 use crate::door::Door;
 use crate::error::WorkerError;
 use crate::fleet::ThawOptions;
-use crate::frozen::Frozen;
 use crate::wiring::Wiring;
 
 /// A copy-on-write clone of a frozen machine, in a worker of its own. Dropping it kills and reaps
@@ -18,13 +19,17 @@ use crate::wiring::Wiring;
 pub struct Clone {
     callee: Callee,
     door: Option<Door>,
-    /// Which content it was thawed from.
-    origin: u64,
+    /// What it was thawed from.
+    origin: Arc<Content>,
 }
 
 impl Clone {
-    pub(crate) fn new(callee: Callee, door: Option<Door>, origin: u64) -> Self {
+    pub(crate) fn new(callee: Callee, door: Option<Door>, origin: Arc<Content>) -> Self {
         Self { callee, door, origin }
+    }
+
+    pub(crate) fn take_apart(self) -> (Callee, Option<Door>, Arc<Content>) {
+        (self.callee, self.door, self.origin)
     }
 
     /// Calls the function with a JSON event. The first call also makes the clone itself (seed,
@@ -48,11 +53,10 @@ impl Clone {
     ///
     /// # Errors
     ///
-    /// When this clone is not one of `frozen`, or has ended or failed as far as is known. It is gone
-    /// then: thaw another. As after a thaw, what fails from here on fails in [`Clone::call`] or
-    /// [`Clone::wait_running`].
-    pub fn reset(self, frozen: &Frozen) -> Result<Self, WorkerError> {
-        self.reset_with(frozen, ThawOptions::default())
+    /// When this clone has ended or failed as far as is known. It is gone then: thaw another. As after a
+    /// thaw, what fails from here on fails in [`Clone::call`] or [`Clone::wait_running`].
+    pub fn reset(self) -> Result<Self, WorkerError> {
+        self.reset_with(ThawOptions::default())
     }
 
     /// Resets with a door or ports of its own.
@@ -60,21 +64,21 @@ impl Clone {
     /// # Errors
     ///
     /// As [`Clone::reset`], and when the door cannot be made.
-    pub fn reset_with(self, frozen: &Frozen, options: ThawOptions) -> Result<Self, WorkerError> {
+    pub fn reset_with(self, options: ThawOptions) -> Result<Self, WorkerError> {
         let decision = Decision::now();
         let Self { callee, door, origin } = self;
-        if origin != frozen.content().number {
-            return Err(WorkerError::Foreign);
-        }
         // Its path may be wanted again.
         drop(door);
-        let mut worker = callee.conversation.into_stream().hang_up();
+        let (mut worker, Identity { timeout, .. }) = callee.part();
         // What it has still to say about its first life comes before what it says about the next.
         worker.wait_running()?;
-        let wiring = Wiring::new(decision, options)?;
-        let (attach, fds) = wiring.attach(frozen.content());
+        let wiring = Wiring::new(options)?;
+        let (attach, fds) = wiring.attach(origin.disk_files());
         worker.reset(attach, &fds)?;
-        wiring.connect(worker, frozen.content(), true)
+        drop(fds);
+        let (line, door) = wiring.connect(worker)?;
+        let callee = Callee::thawed(line, Identity::fresh(timeout)?, decision, true)?;
+        Ok(Self::new(callee, door, origin))
     }
 
     /// Waits until the clone's vCPUs were let run. Calls do this by themselves.

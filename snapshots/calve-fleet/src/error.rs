@@ -41,9 +41,6 @@ pub enum WorkerError {
     /// Sockets, pipes or files for it cannot be made.
     #[error("cannot {0} for a worker: raise the limit on open files (ulimit -n)")]
     Setup(&'static str, #[source] io::Error),
-    /// A clone can only be reset to the snapshot that it was thawed from.
-    #[error("the clone is not one of this snapshot: thaw another")]
-    Foreign,
     /// The host has no random numbers, and a clone without them must not run.
     #[error("cannot get random numbers from the host's kernel")]
     Random(#[source] io::Error),

@@ -1,13 +1,14 @@
 //! Births of machines.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use calve_proto::LogSink;
 use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function, Ports};
-use crate::callee::Decision;
+use crate::callee::{Callee, Decision, Identity};
 use crate::cancel::Canceller;
 use crate::clone::Clone;
 use crate::content::Content;
@@ -135,25 +136,36 @@ impl Fleet {
     ///
     /// As [`Fleet::thaw`], and when the door cannot be made.
     pub fn thaw_with(&self, frozen: &Frozen, options: ThawOptions) -> Result<Clone, WorkerError> {
+        self.thaw_as_asked(frozen.content(), options)
+    }
+
+    pub(crate) fn thaw_as_asked(
+        &self,
+        content: &Arc<Content>,
+        options: ThawOptions,
+    ) -> Result<Clone, WorkerError> {
         let pages = if options.lazy { Pages::Lazy } else { Pages::Ready };
-        self.thaw_content(frozen.content(), options, pages)
+        self.thaw_content(content, options, pages)
     }
 
     /// Thaws a clone.
     pub(crate) fn thaw_content(
         &self,
-        content: &Content,
+        content: &Arc<Content>,
         options: ThawOptions,
         pages: Pages,
     ) -> Result<Clone, WorkerError> {
         let decision = Decision::now();
         let (mut worker, prepared) = self.shell(content.shape)?;
-        let wiring = Wiring::new(decision, options)?;
-        let (attach, rest) = wiring.attach(content);
-        let fds = [&content.files()[..], &rest].concat();
-        let thaw = Thaw { state_len: content.state_len, pages, attach };
-        worker.send(&Command::Thaw(thaw), &fds)?;
-        wiring.connect(worker, content, prepared)
+        let wiring = Wiring::new(options)?;
+        let files = content.files();
+        let layers = u8::try_from(content.layers.files.len()).unwrap_or(u8::MAX);
+        let (attach, rest) = wiring.attach(content.disk_files());
+        let thaw = Thaw { state_len: content.state_len, layers, pages, attach };
+        worker.send(&Command::Thaw(thaw), &[files, rest].concat())?;
+        let (line, door) = wiring.connect(worker)?;
+        let callee = Callee::thawed(line, Identity::fresh(content.timeout)?, decision, prepared)?;
+        Ok(Clone::new(callee, door, Arc::clone(content)))
     }
 
     /// Boots a machine of any kind, without expecting an agent in it.

@@ -5,35 +5,30 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use calve_proto::limits::DEFAULT_FREEZE_TIMEOUT_MS;
-use calve_snapshots::state::MAX_STATE_LEN;
 use calve_snapshots::{
-    Digest, Draft, FileMemory, MemoryLayout, MemorySource, Progress, Recipe, State, Workset,
+    Digest, Draft, MemoryLayout, MemorySource, Progress, Recipe, State, Workset,
 };
+use calve_vmm::Shape;
 use calve_vmm::memory::regions;
-use calve_vmm::{MachineState, Shape};
 
 use crate::boot::Function;
 use crate::cancel::Canceller;
 use crate::cpu;
 use crate::error::{FreezeError, WorkerError};
 use crate::fleet::Fleet;
-use crate::frozen::machine_state;
+use crate::layers::{Flat, Layers};
 use crate::line::{Broken, Conversation};
 use crate::live::LiveMachine;
 use crate::machine::Machine;
+use crate::saved::Cause;
 
 /// Time for hooks and for dropping caches and free pages, and for a guest that does not answer.
 const PREPARE: Duration = Duration::from_millis(DEFAULT_FREEZE_TIMEOUT_MS as u64);
 const PREPARE_GRACE: Duration = Duration::from_secs(60);
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Freezes a machine with an agent into `draft`, which has its images already, and commits it.
 /// `stats` are figures for the manifest; some are added here.
@@ -85,13 +80,14 @@ pub(crate) fn write<'a>(
     mut stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Written<'a>, FreezeError> {
-    let LiveMachine { callee, shape, cmdline, function, writes_disks, .. } = machine;
+    let LiveMachine { callee, shape, cmdline, function, writes_disks, left, .. } = machine;
     check_disks(shape, writes_disks)?;
     let mut conversation = callee.conversation;
-    stats.insert("zeroed_bytes".into(), prepare(&mut conversation)?);
+    stats.insert("zeroed_bytes".into(), prepare(&mut conversation, Purpose::Freeze)?);
     let worker = conversation.into_stream().hang_up();
     let machine = Machine { worker, shape, cmdline, writes_disks };
-    machine.write(fleet, draft, &function, stats, progress)
+    let below = left.as_deref().map(|content| &content.layers);
+    machine.write(fleet, draft, &function, below, stats, progress)
 }
 
 impl Machine {
@@ -109,7 +105,7 @@ impl Machine {
         stats: BTreeMap<String, u64>,
         progress: Progress<'_>,
     ) -> Result<Digest, FreezeError> {
-        self.write(fleet, draft, function, stats, progress)?.commit(None)
+        self.write(fleet, draft, function, None, stats, progress)?.commit(None)
     }
 
     fn write<'a>(
@@ -117,6 +113,7 @@ impl Machine {
         fleet: &Fleet,
         mut draft: Draft<'a>,
         function: &Function,
+        below: Option<&Layers>,
         mut stats: BTreeMap<String, u64>,
         progress: Progress<'_>,
     ) -> Result<Written<'a>, FreezeError> {
@@ -124,13 +121,14 @@ impl Machine {
         let Self { mut worker, shape, cmdline, writes_disks } = self;
         check_disks(shape, writes_disks)?;
         worker.pause()?;
-        let saved = Saved::new(worker.save()?).map_err(damaged)?;
+        let saved = worker.save()?;
         // Killed here: from now on nobody can change what is being written.
         drop(worker);
-        let (state, machine) = read_state(&saved.state, shape)?;
+        let (state, machine) = saved.state(shape).map_err(FreezeError::Damaged)?;
         draft.write_state(&state)?;
         let layout = layout(shape)?;
-        let memory = FileMemory::new(&saved.memory, &layout).map_err(damaged)?;
+        let layers = saved.memory(shape, below).map_err(FreezeError::Damaged)?;
+        let memory = Flat { layers: &layers, layout: &layout };
         let cancel = fleet.canceller();
         let written = draft.write_memory(&Cancellable { memory, cancel: &cancel }, progress);
         if cancel.is_cancelled() {
@@ -147,21 +145,35 @@ impl Machine {
 }
 
 /// Refuses what no snapshot has a place for, before anything is written over an older one.
-fn check_disks(shape: Shape, writable: bool) -> Result<(), FreezeError> {
+pub(crate) fn check_disks(shape: Shape, writable: bool) -> Result<(), FreezeError> {
     match shape.disks() {
         1 | 2 if !writable => Ok(()),
         disks => Err(FreezeError::Disks { disks, writable }),
     }
 }
 
+/// What a guest prepares for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be written down, as small as it can be.
+    Freeze,
+    /// To be forked, and to go on with what it has.
+    Fork,
+}
+
 /// Has the guest prepare itself; returns how many bytes of free memory it zeroed.
-fn prepare(conversation: &mut Conversation) -> Result<u64, FreezeError> {
+pub(crate) fn prepare(
+    conversation: &mut Conversation,
+    purpose: Purpose,
+) -> Result<u64, FreezeError> {
     let (wanted, within) = ("prepare for its freeze", PREPARE.saturating_add(PREPARE_GRACE));
     conversation.stream().want(wanted, within);
     conversation.set_deadline(Instant::now().checked_add(within));
-    let prepared = conversation
-        .prepare_freeze(Some(PREPARE))
-        .and_then(|()| conversation.wait_freeze_ready(&mut |_, _| {}));
+    let asked = match purpose {
+        Purpose::Freeze => conversation.prepare_freeze(Some(PREPARE)),
+        Purpose::Fork => conversation.prepare_fork(Some(PREPARE)),
+    };
+    let prepared = asked.and_then(|()| conversation.wait_freeze_ready(&mut |_, _| {}));
     match prepared {
         Ok(Ok(zeroed)) => Ok(zeroed),
         Ok(Err(error)) => Err(FreezeError::Guest(error)),
@@ -174,41 +186,6 @@ fn prepare(conversation: &mut Conversation) -> Result<u64, FreezeError> {
             Broken::Request(error) | Broken::Session(error) => FreezeError::Session(error),
         }),
     }
-}
-
-/// A paused machine's state and memory, as its worker gave them back: not to be trusted.
-struct Saved {
-    state: File,
-    memory: File,
-}
-
-impl Saved {
-    /// A worker can pass descriptors of anything: only regular files are read.
-    fn new([state, memory]: [OwnedFd; 2]) -> io::Result<Self> {
-        let regular = |fd: OwnedFd| {
-            let file = File::from(fd);
-            if file.metadata()?.is_file() {
-                Ok(file)
-            } else {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
-            }
-        };
-        Ok(Self { state: regular(state)?, memory: regular(memory)? })
-    }
-}
-
-fn read_state(file: &File, shape: Shape) -> Result<(State, MachineState), FreezeError> {
-    let length = file.metadata().map_err(damaged)?.len();
-    let length = usize::try_from(length).ok().filter(|n| *n <= MAX_STATE_LEN);
-    let length = length.ok_or_else(|| damaged("its state is over the limit"))?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, 0).map_err(damaged)?;
-    let state = State::try_from(&bytes[..]).map_err(damaged)?;
-    let machine = machine_state(&state).map_err(damaged)?;
-    if machine.shape() != shape {
-        return Err(damaged("its state is of another shape"));
-    }
-    Ok((state, machine))
 }
 
 fn layout(shape: Shape) -> Result<MemoryLayout, FreezeError> {
@@ -230,7 +207,7 @@ fn recipe_function(function: &Function) -> calve_snapshots::Function {
 
 /// Memory that stops being read when the fleet is cancelled.
 struct Cancellable<'a> {
-    memory: FileMemory<'a>,
+    memory: Flat<'a>,
     cancel: &'a Canceller,
 }
 

@@ -1,6 +1,7 @@
 //! A snapshot that was opened and checked once, for any number of clones.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use calve_snapshots::{Manifest, Snapshot, State};
@@ -8,8 +9,9 @@ use calve_vmm::memory::regions;
 use calve_vmm::{MachineState, Shape, ShapeError};
 use thiserror::Error;
 
-use crate::content::Content;
+use crate::content::{Content, touched};
 use crate::error::OpenError;
+use crate::layers::Layers;
 
 /// A snapshot ready to be thawed: its files are open, its state was decoded as a machine.
 ///
@@ -17,7 +19,7 @@ use crate::error::OpenError;
 #[derive(Debug)]
 pub struct Frozen {
     snapshot: Snapshot,
-    content: Content,
+    content: Arc<Content>,
 }
 
 /// State and manifest of a snapshot are not of one machine.
@@ -44,7 +46,7 @@ impl Frozen {
         let shape = check(&state, snapshot.manifest()).map_err(|e| damaged(e.into()))?;
         let content = content(&snapshot, shape);
         let content = content.map_err(|source| OpenError::Memory { name: name(), source })?;
-        Ok(Self { snapshot, content })
+        Ok(Self { snapshot, content: Arc::new(content) })
     }
 
     /// Shape of its machine: what to [prepare](crate::Fleet::prepare) shells for.
@@ -62,7 +64,7 @@ impl Frozen {
         self.content.timeout
     }
 
-    pub(crate) fn content(&self) -> &Content {
+    pub(crate) fn content(&self) -> &Arc<Content> {
         &self.content
     }
 }
@@ -71,14 +73,10 @@ fn content(snapshot: &Snapshot, shape: Shape) -> io::Result<Content> {
     let manifest = snapshot.manifest();
     let disks = [snapshot.root()].into_iter().chain(snapshot.code());
     let disks = disks.map(std::fs::File::try_clone).collect::<io::Result<_>>()?;
-    Content::new(
-        shape,
-        Duration::from_millis(manifest.function.timeout_ms),
-        snapshot.state(),
-        (snapshot.memory().try_clone()?, &manifest.machine.memory),
-        snapshot.workset(),
-        disks,
-    )
+    let mut layers = Layers::whole(snapshot.memory().try_clone()?)?;
+    layers.plan.touched = touched(snapshot.workset());
+    let timeout = Duration::from_millis(manifest.function.timeout_ms);
+    Content::new(shape, timeout, snapshot.state(), layers, disks)
 }
 
 /// Decodes the sections of a state file as a machine.

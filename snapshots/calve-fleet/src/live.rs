@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use calve_proto::limits::CONTROL_PORT;
@@ -13,6 +15,8 @@ use calve_vmm::Shape;
 use crate::boot::{BootSpec, Function};
 use crate::call::{CallError, CallOptions, Outcome};
 use crate::callee::{Callee, Decision};
+use crate::content::Content;
+use crate::door::Door;
 use crate::error::{BootError, WorkerError};
 use crate::fleet::Fleet;
 use crate::identity;
@@ -31,8 +35,12 @@ pub struct LiveMachine {
     pub(crate) cmdline: String,
     pub(crate) function: Function,
     pub(crate) writes_disks: bool,
-    boot: Duration,
-    init: Duration,
+    pub(crate) disks: Vec<File>,
+    pub(crate) door: Option<Door>,
+    /// What it has left behind when it was first forked: from then on it is a clone of that.
+    pub(crate) left: Option<Arc<Content>>,
+    pub(crate) boot: Duration,
+    pub(crate) init: Duration,
 }
 
 impl LiveMachine {
@@ -47,6 +55,8 @@ impl LiveMachine {
         let machine = identity::fresh("m").map_err(WorkerError::Random)?;
         let (shape, cmdline, within) = (spec.shape, spec.cmdline.clone(), spec.up_timeout);
         let writes_disks = spec.writes_disks();
+        let disks = spec.disks.iter().map(|(file, _)| file.try_clone()).collect::<io::Result<_>>();
+        let disks = disks.map_err(|e| WorkerError::Setup("share a file", e))?;
         let (listener, stream) =
             waiting_stream().map_err(|e| WorkerError::Setup("make a stream", e))?;
         let mut worker = launch(fleet, spec, Some(&listener))?;
@@ -74,6 +84,9 @@ impl LiveMachine {
             cmdline,
             function: function.clone(),
             writes_disks,
+            disks,
+            door: None,
+            left: None,
             boot,
             init: Duration::ZERO,
         };
@@ -110,6 +123,12 @@ impl LiveMachine {
     /// Its identity.
     pub fn machine_id(&self) -> &str {
         &self.callee.machine
+    }
+
+    /// The Unix socket over which other programs reach its ports, where one was asked for when it was
+    /// [forked](LiveMachine::branch).
+    pub fn vsock_path(&self) -> Option<&Path> {
+        self.door.as_ref().map(Door::path)
     }
 
     /// Its shape.

@@ -25,14 +25,14 @@ const OF_FILE: u64 = 1 << 61;
 /// Entries that are read at once.
 const BATCH: usize = 8192;
 
-/// Reads which pages of `memory`, whose regions `layout` gives, the process `pid` has touched: their
-/// numbers, ascending, and whether they were written.
+/// Reads which pages of the memory that lies in `files`, whose regions `layout` gives, the process `pid` has
+/// touched: their numbers, ascending, and whether they were written.
 pub(crate) fn touched(
     pid: u32,
-    memory: &File,
+    files: &[File],
     layout: &MemoryLayout,
 ) -> io::Result<Vec<(u32, bool)>> {
-    let bases = bases(pid, memory, layout)?;
+    let bases = bases(pid, files, layout)?;
     let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut pages = Vec::new();
     for (region, base) in layout.regions().iter().zip(bases) {
@@ -62,14 +62,12 @@ fn touch(entry: u64) -> Option<bool> {
 }
 
 /// The address at which each region begins in the process.
-fn bases(pid: u32, memory: &File, layout: &MemoryLayout) -> io::Result<Vec<Option<u64>>> {
-    let metadata = memory.metadata()?;
-    let device = format!("{:02x}:{:02x}", major(metadata.dev()), minor(metadata.dev()));
-    let inode = metadata.ino().to_string();
+fn bases(pid: u32, files: &[File], layout: &MemoryLayout) -> io::Result<Vec<Option<u64>>> {
+    let files = files.iter().map(place).collect::<io::Result<Vec<_>>>()?;
     let mut bases = vec![None; layout.regions().len()];
     for line in BufReader::new(File::open(format!("/proc/{pid}/maps"))?).lines() {
         let line = line?;
-        let Some((start, offset)) = mapping(&line, &device, &inode) else { continue };
+        let Some((start, offset)) = mapping(&line, &files) else { continue };
         let region = layout.regions().iter().position(|region| {
             (region.file_offset..region.file_offset + region.size).contains(&offset)
         });
@@ -80,11 +78,19 @@ fn bases(pid: u32, memory: &File, layout: &MemoryLayout) -> io::Result<Vec<Optio
     Ok(bases)
 }
 
-/// Start and file offset of a line of maps (proc(5)), if it maps that file.
-fn mapping(line: &str, device: &str, inode: &str) -> Option<(u64, u64)> {
+/// Device and inode of a file, as maps has them.
+fn place(file: &File) -> io::Result<(String, String)> {
+    let metadata = file.metadata()?;
+    let device = format!("{:02x}:{:02x}", major(metadata.dev()), minor(metadata.dev()));
+    Ok((device, metadata.ino().to_string()))
+}
+
+/// Start and file offset of a line of maps (proc(5)), if it maps one of these files.
+fn mapping(line: &str, files: &[(String, String)]) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let (range, _permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
-    if fields.next()? != device || fields.next()? != inode {
+    let (device, inode) = (fields.next()?, fields.next()?);
+    if !files.iter().any(|file| file.0 == device && file.1 == inode) {
         return None;
     }
     let hex = |text| u64::from_str_radix(text, 16).ok();
@@ -102,11 +108,13 @@ mod tests {
     #[test]
     fn lines_of_other_files_do_not_count() {
         let line = "7f00-7f10 rw-p 00003000 fe:0a 77   /dev/shm/memory.0";
-        assert_eq!(mapping(line, "fe:0a", "77"), Some((0x7f00, 0x3000)));
-        assert_eq!(mapping(line, "fe:0b", "77"), None);
-        assert_eq!(mapping(line, "fe:0a", "78"), None);
-        assert_eq!(mapping("7f00-7f10 rw-p 0 00:00 0", "fe:0a", "77"), None);
-        assert_eq!(mapping("", "", ""), None);
+        let file = |device: &str, inode: &str| (device.to_owned(), inode.to_owned());
+        let wanted = Some((0x7f00, 0x3000));
+        assert_eq!(mapping(line, &[file("fe:0a", "77")]), wanted);
+        assert_eq!(mapping(line, &[file("fe:0b", "77"), file("fe:0a", "77")]), wanted);
+        assert_eq!(mapping(line, &[file("fe:0b", "77"), file("fe:0a", "78")]), None);
+        assert_eq!(mapping("7f00-7f10 rw-p 0 00:00 0", &[file("fe:0a", "77")]), None);
+        assert_eq!(mapping("", &[file("", "")]), None);
     }
 
     #[test]
@@ -137,7 +145,7 @@ mod tests {
             // SAFETY: the page is mapped, writable and nobody else's.
             unsafe { page(n).write_volatile(2) };
         }
-        let pages = touched(std::process::id(), &file, &layout).unwrap();
+        let pages = touched(std::process::id(), std::slice::from_ref(&file), &layout).unwrap();
         assert_eq!(pages, [(3, false), (4, true), (20, false), (40, true)]);
         // SAFETY: the mapping is not used any more.
         unsafe { munmap(at, len.get()) }.unwrap();

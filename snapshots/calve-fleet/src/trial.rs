@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use calve_snapshots::Workset;
 
@@ -13,6 +14,7 @@ use crate::control::Pages;
 use crate::error::WorkerError;
 use crate::fleet::{Fleet, ThawOptions};
 use crate::freeze::Written;
+use crate::layers::Layers;
 use crate::record;
 
 /// Clones that are tried. Two differ in little; what either touches is kept.
@@ -32,6 +34,7 @@ pub(crate) fn workset(
 ) -> Result<Workset, WorkerError> {
     let mut pages = BTreeMap::<u32, bool>::new();
     let Ok(content) = content(written, disks) else { return Ok(Workset::default()) };
+    let content = Arc::new(content);
     for _ in 0..TRIALS {
         let Some(touched) = trial(fleet, &content, written, event) else {
             let cancelled = fleet.canceller().is_cancelled();
@@ -46,14 +49,13 @@ pub(crate) fn workset(
 
 fn content(written: &Written<'_>, disks: Vec<File>) -> io::Result<Content> {
     let memory = written.draft.memory().map_err(io::Error::other)?;
-    let none = Workset::default();
-    let memory = (memory, &written.layout);
-    Content::new(written.shape, written.timeout, &written.state, memory, &none, disks)
+    let layers = Layers::whole(memory)?;
+    Content::new(written.shape, written.timeout, &written.state, layers, disks)
 }
 
 fn trial(
     fleet: &Fleet,
-    content: &Content,
+    content: &Arc<Content>,
     written: &Written<'_>,
     event: Option<&[u8]>,
 ) -> Option<Vec<(u32, bool)>> {
@@ -67,5 +69,5 @@ fn trial(
         }
         None => clone.introduce().ok()?.ok()?,
     }
-    record::touched(clone.pid(), &content.memory, &written.layout).ok()
+    record::touched(clone.pid(), &content.layers.files, &written.layout).ok()
 }

@@ -11,13 +11,13 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use calve_fleet::{
-    Access, BootError, BootSpec, BuildError, CallError, CallOptions, ErrorKind, Ports, ThawOptions,
-    WorkerError,
+    Access, BootError, BootSpec, BuildError, CallError, CallOptions, ErrorKind, LiveMachine,
+    Outcome, Ports, ThawOptions, WorkerError,
 };
 use calve_proto::{Call, Opening, Session};
 use common::{Belongings, kill_9, lives};
 use functions::{call, error, function, lab, result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 #[ignore = "needs the lab"]
@@ -75,7 +75,7 @@ fn a_reset_clone_answers_as_if_it_were_fresh() {
         // Leaves a file, a thread, an open connection and much memory behind.
         let mess = call(&mut clone, &json!({"do": "mess"}));
         assert_eq!(result(&mess), json!({"found": 0, "calls": 3}), "round {round}");
-        clone = clone.reset(&frozen).unwrap();
+        clone = clone.reset().unwrap();
     }
     let outcome = call(&mut clone, &json!({"n": 9}));
     assert_eq!(result(&outcome), json!({"echo": {"n": 9}, "calls": 2}));
@@ -174,9 +174,8 @@ fn the_largest_event_and_result_pass() {
     assert_eq!(error(outcome).error_type, "KeyError");
 }
 
-#[test]
-#[ignore = "needs the lab"]
-fn a_cold_boot_answers_like_a_clone() {
+/// Boots the function that [`Lab::frozen`] freezes.
+fn boot() -> LiveMachine {
     let frozen = lab().frozen("py");
     let snapshot = frozen.snapshot();
     let open = |file: &std::fs::File| file.try_clone().unwrap();
@@ -185,7 +184,93 @@ fn a_cold_boot_answers_like_a_clone() {
     let disks = [snapshot.root(), snapshot.code().unwrap()];
     spec.disks = disks.map(|disk| (open(disk), Access::ReadOnly)).into();
     spec.up_timeout = functions::SLOW;
-    let mut live = lab().fleet.boot(spec, &function("app.handler")).unwrap();
+    lab().fleet.boot(spec, &function("app.handler")).unwrap()
+}
+
+/// Calls every machine twice. What they say of themselves must differ; each must have served `calls` calls
+/// before.
+fn all_are_themselves(machines: &mut [&mut dyn FnMut(Value) -> Outcome], calls: u64) {
+    let mut seen = Vec::new();
+    for machine in machines {
+        let is = machine(json!({"do": "identity"}));
+        let (time, says) = (now(), result(&is));
+        assert!((time - says["time"].as_f64().unwrap()).abs() < 2.0, "{time} {says}");
+        assert_eq!(says["machine"], json!(is.machine));
+        seen.extend(
+            ["machine", "random", "uuid", "urandom", "openssl"].map(|f| says[f].to_string()),
+        );
+        let echo = machine(json!({"n": 1}));
+        assert_eq!(result(&echo), json!({"echo": {"n": 1}, "calls": calls + 2}));
+    }
+    let count = seen.len();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), count, "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_clone_is_forked_into_others_that_go_on_like_it() {
+    let fleet = &lab().fleet;
+    let mut parent = lab().thaw("py");
+    for n in 0..3 {
+        call(&mut parent, &json!({"n": n}));
+    }
+    call(&mut parent, &json!({"do": "mess"}));
+    let id = parent.machine_id().to_owned();
+    let (parent, moment) = parent.branch(ThawOptions::default()).unwrap();
+    println!("a clone stood still for {:?}", moment.paused());
+    assert_eq!(parent.machine_id(), id, "a parent stays who it is");
+    let (mut parent, mut children) = (parent, Vec::new());
+    for _ in 0..3 {
+        children.push(fleet.thaw_moment(&moment, ThawOptions::default()).unwrap());
+    }
+    let mut machines: Vec<_> = children.iter_mut().chain([&mut parent]).collect();
+    let mut calls: Vec<_> =
+        machines.iter_mut().map(|clone| |event: Value| call(clone, &event)).collect();
+    let mut calls: Vec<_> =
+        calls.iter_mut().map(|c| c as &mut dyn FnMut(Value) -> Outcome).collect();
+    // One call before the freeze, and four since.
+    all_are_themselves(&mut calls, 5);
+    // What the parent left behind is there in its children, each with its own.
+    for child in &mut children {
+        assert_eq!(result(&call(child, &json!({"do": "mess"})))["found"], json!(1));
+    }
+    // A child is a clone like any other: it is reset to where it was forked, and forked itself.
+    let child = children.pop().unwrap().reset().unwrap();
+    let (mut child, mut grandchildren) = child.fork(fleet, 2).unwrap();
+    let mut grandchild = grandchildren.pop().unwrap();
+    all_are_themselves(
+        &mut [&mut |event| call(&mut child, &event), &mut |event| call(&mut grandchild, &event)],
+        5,
+    );
+    drop(parent);
+    assert_eq!(result(&call(&mut grandchildren[0], &json!({})))["calls"], json!(6));
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_booted_machine_is_forked_twice() {
+    let fleet = &lab().fleet;
+    let mut live = boot();
+    live.call(b"{}", CallOptions::default()).unwrap();
+    let (mut live, moment) = live.branch(ThawOptions::default()).unwrap();
+    println!("a booted machine stood still for {:?}", moment.paused());
+    live.call(b"{}", CallOptions::default()).unwrap();
+    let (mut live, mut second) = live.fork(fleet, 1).unwrap();
+    let mut first = fleet.thaw_moment(&moment, ThawOptions::default()).unwrap();
+    let mut second = second.pop().unwrap();
+    let live: &mut dyn FnMut(Value) -> Outcome = &mut |event: Value| {
+        live.call(event.to_string().as_bytes(), CallOptions::default()).unwrap()
+    };
+    all_are_themselves(&mut [live, &mut |event| call(&mut second, &event)], 2);
+    all_are_themselves(&mut [&mut |event| call(&mut first, &event)], 1);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_cold_boot_answers_like_a_clone() {
+    let mut live = boot();
     let outcome = live.call(b"{}", CallOptions::default()).unwrap();
     assert_eq!(result(&outcome), json!({"echo": {}, "calls": 1}));
     println!("cold: up {:?}, init {:?}, {:?}", live.boot_time(), live.init_time(), outcome.timings);

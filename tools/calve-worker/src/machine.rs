@@ -5,12 +5,13 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use calve_fleet::control::{
     Attach, Command, ControlError, End, Files, Received, Report, Socket, Stage, Stats,
 };
 use calve_snapshots::{Architecture, State};
-use calve_vmm::memory::MemoryPlan;
+use calve_vmm::memory::{Branch, MemoryPlan, Written};
 use calve_vmm::{Exit, Machine, MachineState, ThawMemory};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,7 +40,7 @@ pub(crate) struct Running {
 /// What a clone can be reset to.
 pub(crate) struct Origin {
     pub(crate) state: MachineState,
-    pub(crate) memory: File,
+    pub(crate) memory: Vec<File>,
     pub(crate) plan: MemoryPlan,
 }
 
@@ -109,6 +110,10 @@ impl Running {
                 self.machine.resume().during(Stage::Thaw)?;
                 return Ok(true);
             }
+            Command::Fork(connections) => {
+                self.fork(connections, Files::new(fds), socket)?;
+                return Ok(true);
+            }
             Command::Pause => {
                 self.machine.pause().during(Stage::Save)?;
                 Report::Paused
@@ -119,11 +124,8 @@ impl Running {
             }
             Command::Stats => Report::Stats(self.stats()),
             Command::Save => {
-                let state = self.save().during(Stage::Save)?;
-                let memory =
-                    self.machine.memory_file().ok_or_else(no_memory).during(Stage::Save)?;
-                let fds = [state.as_fd(), memory.as_fd()];
-                socket.send(&Report::Saved, &fds).during(Stage::Control)?;
+                let (state, memory) = self.machine.branch().during(Stage::Save)?;
+                give(&state, memory, Duration::ZERO, socket)?;
                 return Ok(true);
             }
             Command::Discard => return Ok(false),
@@ -148,10 +150,30 @@ impl Running {
         };
         let Attached { attachments, keyboard } =
             attach(connections, files, socket).during(Stage::Control)?;
-        let content = ThawMemory { file: memory, plan, recorded: false };
+        let content = ThawMemory { files: memory, plan, recorded: false };
         self.machine.reset(state, content, attachments).during(Stage::Thaw)?;
         self.keyboard = keyboard;
         Ok(())
+    }
+
+    /// Keeps the machine for others and lets it go on, before its memory is copied.
+    fn fork(
+        &mut self,
+        connections: Attach,
+        files: Files,
+        socket: &Arc<Socket>,
+    ) -> Result<(), Refused> {
+        let Attached { attachments, keyboard } =
+            attach(connections, files, socket).during(Stage::Control)?;
+        let since = Instant::now();
+        self.machine.pause().during(Stage::Save)?;
+        let (state, memory) = self.machine.branch().during(Stage::Save)?;
+        self.machine.reconnect(attachments).during(Stage::Save)?;
+        self.keyboard = keyboard;
+        // Before it runs: what it says from here on is of what comes after the fork.
+        socket.send(&Report::Running, &[]).during(Stage::Control)?;
+        self.machine.resume().during(Stage::Save)?;
+        give(&state, memory, since.elapsed(), socket)
     }
 
     fn stats(&self) -> Stats {
@@ -162,29 +184,54 @@ impl Running {
             file_kib: self.machine.memory_file().and_then(allocated_kib).unwrap_or(0),
         }
     }
+}
 
-    /// The state as the bytes of a snapshot's `state` file, in a file of its own.
-    fn save(&mut self) -> anyhow::Result<File> {
-        let sections = self.machine.save()?.to_sections()?;
-        let sections = sections.into_iter().map(|s| calve_snapshots::Section {
-            name: s.name,
-            version: s.version,
-            bytes: s.bytes,
-        });
-        let state = State::new(Architecture::NATIVE, sections.collect())?;
-        let mut file = File::from(memfd_create("calve-state", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(&state.encode())?;
-        Ok(file)
+/// Gives the fleet a machine's state and memory, as soon as that is copied.
+fn give(
+    state: &MachineState,
+    memory: Branch,
+    paused: Duration,
+    socket: &Socket,
+) -> Result<(), Refused> {
+    let paused_ns = u64::try_from(paused.as_nanos()).unwrap_or(u64::MAX);
+    let state = encoded(state).and_then(|bytes| in_memory("calve-state", &bytes));
+    let state = state.during(Stage::Save)?;
+    match memory {
+        Branch::Whole(memory) => {
+            let report = Report::Saved { whole: true, paused_ns };
+            socket.send(&report, &[state.as_fd(), memory.as_fd()]).during(Stage::Control)
+        }
+        Branch::Written(copying) => {
+            let Written { file, runs } = copying.wait().during(Stage::Save)?;
+            let runs = postcard::to_extend(&runs, Vec::new()).map_err(anyhow::Error::from);
+            let runs =
+                runs.and_then(|bytes| in_memory("calve-runs", &bytes)).during(Stage::Save)?;
+            let report = Report::Saved { whole: false, paused_ns };
+            let fds = [state.as_fd(), file.as_fd(), runs.as_fd()];
+            socket.send(&report, &fds).during(Stage::Control)
+        }
     }
+}
+
+/// The bytes of a snapshot's `state` file.
+fn encoded(state: &MachineState) -> anyhow::Result<Vec<u8>> {
+    let sections = state.to_sections()?.into_iter().map(|s| calve_snapshots::Section {
+        name: s.name,
+        version: s.version,
+        bytes: s.bytes,
+    });
+    Ok(State::new(Architecture::NATIVE, sections.collect())?.encode())
+}
+
+fn in_memory(name: &str, bytes: &[u8]) -> anyhow::Result<File> {
+    let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 /// What of a sparse file exists (stat(2): in blocks of 512 bytes), KiB.
 fn allocated_kib(file: &File) -> Option<u64> {
     Some(file.metadata().ok()?.blocks() / 2)
-}
-
-fn no_memory() -> anyhow::Error {
-    anyhow::anyhow!("the memory of a clone is not in a file: only a booted machine can be frozen")
 }
 
 fn end(exit: &Exit) -> End {

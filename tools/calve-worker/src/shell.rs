@@ -81,7 +81,8 @@ impl Born {
 
     fn thaw(self, socket: &Arc<Socket>, thaw: Thaw, mut files: Files) -> Result<Running, Refused> {
         let decoded = files.file().during(Stage::Control)?;
-        let memory = files.file().during(Stage::Control)?;
+        let memory = (0..thaw.layers).map(|_| files.file()).collect::<Result<Vec<_>, _>>();
+        let memory = memory.during(Stage::Control)?;
         let Attached { attachments, keyboard } =
             attach(thaw.attach, files, socket).during(Stage::Control)?;
         let (state, mut plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
@@ -89,7 +90,7 @@ impl Born {
             plan.touched.clear();
         }
         let recorded = thaw.pages == Pages::Recorded;
-        let content = ThawMemory { file: &memory, plan: &plan, recorded };
+        let content = ThawMemory { files: &memory, plan: &plan, recorded };
         let machine = self.shell.thaw(&state, content, attachments).during(Stage::Thaw)?;
         let origin = Some(Origin { state, memory, plan });
         Ok(Running { machine, keyboard, origin, shell_ns: self.at_ns, content_ns: 0 })

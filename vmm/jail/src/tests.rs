@@ -51,6 +51,12 @@ fn a_sealed_process_that_makes_a_datagram_socket_is_killed() {
 }
 
 #[test]
+fn a_sealed_process_copies_itself_and_makes_nothing_else() {
+    assert!(child("tests::child_copies_itself").success());
+    assert_eq!(child("tests::child_makes_a_thread").signal(), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
 fn a_process_whose_parent_is_gone_does_not_enter() {
     assert!(child("tests::child_of_somebody_else").success());
 }
@@ -72,6 +78,29 @@ fn child_stays_in_bounds() {
     std::io::Write::write_all(&mut a, b"x").unwrap();
     std::io::Read::read_exact(&mut b, &mut [0]).unwrap();
     drop((kept, vec![0_u8; 1 << 20]));
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+#[allow(unsafe_code)]
+fn child_copies_itself() {
+    enter().seal().unwrap();
+    // SAFETY: the child does nothing but end.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    if child == 0 {
+        exit_group(7);
+    }
+    let child = nix::unistd::Pid::from_raw(libc::pid_t::try_from(child).unwrap());
+    let status = nix::sys::wait::waitpid(child, None).unwrap();
+    exit_group(if status == nix::sys::wait::WaitStatus::Exited(child, 7) { 0 } else { 1 });
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_makes_a_thread() {
+    enter().seal().unwrap();
+    let _ = std::thread::spawn(|| ());
     exit_group(0);
 }
 
@@ -157,7 +186,8 @@ fn no_call_of_the_table_opens_creates_or_reaches_out() {
         libc::SYS_open,
         libc::SYS_openat,
         libc::SYS_execve,
-        libc::SYS_clone,
+        libc::SYS_fork,
+        libc::SYS_vfork,
         libc::SYS_clone3,
         libc::SYS_socket,
         libc::SYS_connect,
@@ -172,6 +202,11 @@ fn no_call_of_the_table_opens_creates_or_reaches_out() {
     ];
     let calls: BTreeSet<i64> = allowed(1).iter().map(|entry| entry.call).collect();
     assert!(forbidden.iter().all(|call| !calls.contains(call)));
+    // A copy of oneself, and nothing that shares with it.
+    let mut clones = allowed(1).into_iter().filter(|entry| entry.call == libc::SYS_clone);
+    let plain = vec![Check::Is(0, u64::try_from(libc::SIGCHLD).unwrap())];
+    assert_eq!(clones.next().map(|entry| entry.checks), Some(plain));
+    assert!(clones.next().is_none());
 }
 
 #[test]

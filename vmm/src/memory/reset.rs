@@ -18,63 +18,68 @@ use std::os::fd::AsRawFd;
 use nix::libc;
 
 use super::private::PageTables;
-use super::{MemoryError, MemoryPlan, Ram, Stretch};
+use super::{Mapped, MemoryError, MemoryPlan, PlanError, Ram};
 
-/// A run of addresses that holds a stretch of the file from `offset` on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Kept {
+/// A run of addresses that holds a stretch of a file from `offset` on.
+#[derive(Clone, Debug)]
+struct Kept<'a> {
     at: Range<usize>,
+    file: &'a File,
     offset: u64,
 }
 
 impl Ram {
-    /// Puts every page back as `file` has it under `plan`, which is how it was mapped. Nobody may run
-    /// on the memory meanwhile.
+    /// Puts every page back as `files` have it under `plan`, which is how they were mapped. Nobody may
+    /// run on the memory meanwhile.
     pub(crate) fn reset(
         &self,
-        file: &File,
+        files: &[File],
         plan: &MemoryPlan,
         tables: &PageTables,
     ) -> Result<(), MemoryError> {
-        let kept = self.kept(plan);
+        let kept = self.kept(files, plan)?;
         for (region, host) in self.slots() {
-            let size = usize::try_from(region.size).map_err(|_| too_large())?;
+            let size = usize::try_from(region.size).map_err(MemoryError::too_large)?;
             let all = host..host + size;
             // One that cannot be asked for is taken for written everywhere.
             let private = tables.private(all.clone()).unwrap_or_else(|_| vec![all]);
             let mut kept = kept.iter().peekable();
             for run in private {
-                restore(file, run, &mut kept)?;
+                restore(run, &mut kept)?;
             }
         }
         Ok(())
     }
 
-    /// What is read again rather than dropped: pages of the file that every call writes.
-    fn kept(&self, plan: &MemoryPlan) -> Vec<Kept> {
-        let mapped = |at: &Stretch| {
-            let holds = |m: &Stretch| m.offset <= at.offset && at.end() <= m.end();
-            plan.mapped.iter().any(holds)
-        };
-        let written = plan.touched.iter().filter(|touched| touched.written).map(|t| t.at);
+    /// What is read again rather than dropped: pages of a file that every call writes.
+    fn kept<'a>(&self, files: &'a [File], plan: &MemoryPlan) -> Result<Vec<Kept<'a>>, MemoryError> {
         let mut kept = Vec::new();
-        for stretch in written.filter(mapped) {
-            let mut offset = stretch.offset;
-            for (host, _, len) in self.places(stretch) {
-                kept.push(Kept { at: host..host + len, offset });
-                offset += len as u64;
+        let mut mapped = plan.mapped.iter().peekable();
+        for touched in plan.touched.iter().filter(|touched| touched.written) {
+            // Both ascend, and a mapping may hold parts of several runs.
+            while mapped.next_if(|mapped| mapped.at.end() <= touched.at.offset).is_some() {}
+            for &Mapped { file, at } in mapped.clone() {
+                if at.offset >= touched.at.end() {
+                    break;
+                }
+                let Some(common) = at.common(&touched.at) else { continue };
+                let file = files.get(usize::from(file)).ok_or(PlanError::File(file))?;
+                let mut offset = common.offset;
+                for (host, _, len) in self.places(common) {
+                    kept.push(Kept { at: host..host + len, file, offset });
+                    offset += len as u64;
+                }
             }
         }
         kept.sort_unstable_by_key(|kept| kept.at.start);
-        kept
+        Ok(kept)
     }
 }
 
 /// Restores one run of private pages. `kept` are the stretches from here on, by address.
 fn restore<'a>(
-    file: &File,
     run: Range<usize>,
-    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept>>,
+    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept<'a>>>,
 ) -> Result<(), MemoryError> {
     let mut from = run.start;
     while from < run.end {
@@ -82,7 +87,7 @@ fn restore<'a>(
         match kept.peek() {
             Some(next) if next.at.start <= from => {
                 let to = run.end.min(next.at.end);
-                read_again(file, from..to, next.offset + (from - next.at.start) as u64)?;
+                read_again(next.file, from..to, next.offset + (from - next.at.start) as u64)?;
                 from = to;
             }
             next => {
@@ -99,7 +104,7 @@ fn restore<'a>(
 fn read_again(file: &File, pages: Range<usize>, mut offset: u64) -> Result<(), MemoryError> {
     let mut from = pages.start;
     while from < pages.end {
-        let at = libc::off_t::try_from(offset).map_err(|_| too_large())?;
+        let at = libc::off_t::try_from(offset).map_err(MemoryError::too_large)?;
         // SAFETY: the range lies in guest memory, which `Ram` keeps mapped and to which there are no
         // references, only volatile accesses; nobody runs on it meanwhile.
         let read = unsafe {
@@ -133,24 +138,21 @@ fn drop_pages(pages: Range<usize>) -> Result<(), MemoryError> {
     if done == 0 { Ok(()) } else { Err(MemoryError::Map(io::Error::last_os_error())) }
 }
 
-fn too_large() -> MemoryError {
-    MemoryError::Map(io::ErrorKind::OutOfMemory.into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::{Touched, regions};
+    use super::super::{Stretch, Touched, regions};
     use super::*;
     use crate::shape::Shape;
 
     const P: u64 = 4096;
 
-    /// 8 MiB: pages of the file hold their number, the second half is a hole that is not mapped.
-    fn memory() -> (Ram, File, MemoryPlan) {
+    /// 8 MiB: pages of the file hold their number, the second half is a hole that is not mapped, and pages
+    /// 4 to 21 are of another file.
+    fn memory() -> (Ram, [File; 2], MemoryPlan) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(8 << 20).unwrap();
         for page in 0..1024_u64 {
@@ -160,13 +162,21 @@ mod tests {
             at: Stretch { offset: page * P, len: pages * P },
             written,
         };
+        let upper = tempfile::tempfile().unwrap();
+        upper.set_len(8 << 20).unwrap();
+        upper.write_all_at(&[99; 9 * 4096], 8 * P).unwrap();
+        let mapped = |file, page: u64, pages: u64| Mapped {
+            file,
+            at: Stretch { offset: page * P, len: pages * P },
+        };
         let plan = MemoryPlan {
-            mapped: vec![Stretch { offset: 0, len: 4 << 20 }],
+            mapped: vec![mapped(0, 0, 4), mapped(1, 4, 18), mapped(0, 22, 1002)],
             touched: vec![touched(3, 2, true), touched(9, 4, false), touched(20, 6, true)],
         };
         let mut ram = Ram::reserve(&Shape::new(8, 1, 0).unwrap()).unwrap();
-        ram.map(&file, &plan).unwrap();
-        (ram, file, plan)
+        let files = [file, upper];
+        ram.map(&files, &plan).unwrap();
+        (ram, files, plan)
     }
 
     fn contents(ram: &Ram) -> Vec<u8> {
@@ -176,13 +186,13 @@ mod tests {
     }
 
     fn is_restored(tables: &PageTables) {
-        let (ram, file, plan) = memory();
+        let (ram, files, plan) = memory();
         let before = contents(&ram);
         for round in 0..3 {
             for page in (round..2048).step_by(3).chain(20..26) {
                 ram.guest().write_slice(&[0xee; 100], GuestAddress(page * P + 50)).unwrap();
             }
-            ram.reset(&file, &plan, tables).unwrap();
+            ram.reset(&files, &plan, tables).unwrap();
             assert!(contents(&ram) == before, "round {round}");
         }
     }

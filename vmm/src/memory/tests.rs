@@ -38,7 +38,7 @@ fn writes_to_a_mapped_snapshot_stay_private() {
     file.write_all(b"frozen").unwrap();
     file.set_len(2 << 20).unwrap();
     let mut ram = Ram::reserve(&shape(2)).unwrap();
-    ram.map(&file, &MemoryPlan::whole(2 << 20)).unwrap();
+    ram.map(std::slice::from_ref(&file), &MemoryPlan::whole(2 << 20)).unwrap();
     let mut seen = [0; 6];
     ram.guest().read_slice(&mut seen, GuestAddress(0)).unwrap();
     assert_eq!(&seen, b"frozen");
@@ -51,7 +51,9 @@ fn writes_to_a_mapped_snapshot_stay_private() {
 fn a_memory_file_of_another_size_is_refused() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
-    let error = Ram::reserve(&shape(2)).unwrap().map(&file, &MemoryPlan::whole(2 << 20));
+    let error = Ram::reserve(&shape(2))
+        .unwrap()
+        .map(std::slice::from_ref(&file), &MemoryPlan::whole(2 << 20));
     let error = error.unwrap_err();
     assert!(matches!(error, MemoryError::Size { found: 0x10_0000, wanted: 0x20_0000 }));
 }
@@ -62,13 +64,25 @@ fn only_what_is_planned_is_mapped() {
     let mut shape_file = vec![7_u8; 2 << 20];
     shape_file[..4096].fill(9);
     file.write_all_at(&shape_file, 0).unwrap();
-    let mut ram = Ram::reserve(&shape(2)).unwrap();
-    let mapped = vec![Stretch { offset: 0, len: 4096 }, Stretch { offset: 1 << 20, len: 8192 }];
+    let shape = shape(2);
+    let mut ram = Ram::reserve(&shape).unwrap();
+    let of = |file, offset, len| Mapped { file, at: Stretch { offset, len } };
+    let mapped = vec![of(0, 0, 4096), of(1, 1 << 20, 8192), of(0, (1 << 20) + 8192, 4096)];
     let plan = MemoryPlan { mapped, touched: Vec::new() };
-    ram.map(&file, &plan).unwrap();
+    let upper = tempfile::tempfile().unwrap();
+    upper.set_len(2 << 20).unwrap();
+    upper.write_all_at(&[3; 4096], 1 << 20).unwrap();
+    let files = [file, upper];
+    ram.map(&files, &plan).unwrap();
     ram.cut(&plan).unwrap();
     let byte = |at: u64| ram.guest().read_obj::<u8>(GuestAddress(at)).unwrap();
-    assert_eq!([byte(0), byte(4096), byte(1 << 20), byte((1 << 20) + 8192)], [9, 0, 7, 0]);
+    let places = [0, 4096, 1 << 20, (1 << 20) + 4096, (1 << 20) + 8192, (1 << 20) + 12288];
+    // The second page of the upper file's stretch is a hole of it: zeros, whatever lies below.
+    assert_eq!(places.map(byte), [9, 0, 3, 0, 7, 0]);
+    assert!(matches!(
+        Ram::reserve(&shape).unwrap().map(&files[..1], &plan),
+        Err(MemoryError::Plan(PlanError::File(1)))
+    ));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::slice;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -142,5 +143,9 @@ pub fn thaw(
     devices: Attachments,
 ) -> Result<Machine, MachineError> {
     let plan = MemoryPlan::whole(memory.metadata().unwrap().len());
-    shell.thaw(state, ThawMemory { file: memory, plan: &plan, recorded: false }, devices)
+    shell.thaw(
+        state,
+        ThawMemory { files: slice::from_ref(memory), plan: &plan, recorded: false },
+        devices,
+    )
 }

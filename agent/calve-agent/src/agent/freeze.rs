@@ -10,7 +10,8 @@
 //!    it: in Node, which offers no way to ask for that, as in Python, and at no cost to a thaw.
 //! 3. Every process of the function is stopped (SIGSTOP), so that no user code runs in a clone before it is itself, and
 //!    an idle clone writes to no page.
-//! 4. Caches are dropped and free memory is zeroed. Then FreezeReady.
+//! 4. Caches are dropped and free memory is zeroed, but for a fork, whose parent goes on and still wants them. Then
+//!    FreezeReady.
 //!
 //! Thaw: kernel randomness, wall clock and names first, then the runtime is told that it is a clone and its processes go
 //! on (SIGCONT). Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
@@ -34,7 +35,8 @@ const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<P: Place> Agent<P> {
     /// Begins to make the machine ready for its snapshot.
-    pub(super) fn prepare_freeze(&mut self, timeout_ms: u32) {
+    pub(super) fn prepare_freeze(&mut self, timeout_ms: u32, keep_memory: bool) {
+        self.keeps_memory = keep_memory;
         let timeout_ms = if timeout_ms == 0 { DEFAULT_FREEZE_TIMEOUT_MS } else { timeout_ms };
         if self.call.is_some() {
             let text = "an invocation is in flight";
@@ -99,7 +101,8 @@ impl<P: Place> Agent<P> {
         // Else every clone would repeat it.
         self.drain_logs();
         let leader = self.running.as_ref().map(|running| running.launch.pid);
-        match self.place.reclaim(leader) {
+        let zeroed = if self.keeps_memory { Ok(0) } else { self.place.reclaim(leader) };
+        match zeroed {
             Ok(zeroed_bytes) => self.send(Body::FreezeReady(FreezeReady { zeroed_bytes })),
             Err(error) if self.running.is_some() => self.condemn(agent_error(&error)),
             Err(error) => self.report_freeze_failure(agent_error(&error)),

@@ -100,7 +100,7 @@ impl<P: Place> Agent<P> {
                 Ok(())
             }
             Some(Body::PrepareFreeze(request)) => {
-                self.prepare_freeze(request.timeout_ms);
+                self.prepare_freeze(request.timeout_ms, request.keep_memory);
                 Ok(())
             }
             Some(Body::Ping(ping)) => {

@@ -79,6 +79,8 @@ pub(crate) struct Agent<P> {
     running: Option<Running>,
     call: Option<Call>,
     seen: Seen,
+    /// The machine goes on after the freeze that it prepares for.
+    keeps_memory: bool,
     /// SIGTERM came.
     ending: bool,
 }
@@ -95,6 +97,7 @@ impl<P: Place> Agent<P> {
             running: None,
             call: None,
             seen: Seen::default(),
+            keeps_memory: false,
             ending: false,
         };
         agent.poll.set(&mut Watch::new(Token::Signals), &agent.signals, Interest::READ)?;

@@ -189,12 +189,27 @@ impl<S: Read + Write> Session<S> {
     /// Asks the guest to get ready for its snapshot; its hooks may take `timeout`. Answer: [`Event::FreezeReady`] or
     /// [`Event::FreezeFailed`]. Then drop the session, which closes the stream, and freeze.
     pub fn prepare_freeze(&mut self, timeout: Option<Duration>) -> Result<(), SessionError> {
+        self.prepare(timeout, false)
+    }
+
+    /// Asks the guest to get ready to be forked: as for a freeze, but it goes on itself soon and keeps its caches.
+    /// Answer and what follows as for [`prepare_freeze`](Session::prepare_freeze).
+    pub fn prepare_fork(&mut self, timeout: Option<Duration>) -> Result<(), SessionError> {
+        self.prepare(timeout, true)
+    }
+
+    fn prepare(
+        &mut self,
+        timeout: Option<Duration>,
+        keep_memory: bool,
+    ) -> Result<(), SessionError> {
         self.check_open()?;
         if self.due.call.is_some() || self.due.freeze {
             return Err(SessionError::Misuse("a machine with work in flight cannot be frozen"));
         }
         self.due.freeze = true;
-        self.send(Body::PrepareFreeze(wire::PrepareFreeze { timeout_ms: request::millis(timeout) }))
+        let timeout_ms = request::millis(timeout);
+        self.send(Body::PrepareFreeze(wire::PrepareFreeze { timeout_ms, keep_memory }))
     }
 
     /// Asks for a sign of life. Answer: [`Event::Pong`], at once, whatever the function does.

@@ -20,15 +20,18 @@ pub enum Command {
     /// Boot a kernel and run it. Descriptors: kernel, initrd if there is one, then [`Attach`]'s.
     Boot(Boot),
     /// Take a frozen machine's content and run it. Descriptors: what the fleet has decoded of it (state,
-    /// then memory plan), memory, then [`Attach`]'s.
+    /// then memory plan), memory in layers, then [`Attach`]'s.
     Thaw(Thaw),
+    /// Keep the machine as it is for others, connect its devices anew, and run it. Descriptors: [`Attach`]'s.
+    /// Answer: `Running`, and when its memory is copied, `Saved`.
+    Fork(Attach),
     /// Put a clone back as it was thawed, its devices connected anew, and run it. Descriptors: [`Attach`]'s.
     Reset(Attach),
     /// Stop the machine between two instructions.
     Pause,
     /// Let a paused machine run.
     Resume,
-    /// Give back the state and the memory of a paused machine that was booted.
+    /// Give back the state and the memory of a paused machine.
     Save,
     /// Say what happened when.
     Stats,
@@ -53,6 +56,8 @@ pub struct Thaw {
     /// Bytes of the state, at the beginning of its file. The rest is a
     /// [`MemoryPlan`](calve_vmm::memory::MemoryPlan) in postcard's encoding.
     pub state_len: u32,
+    /// Number of memory files.
+    pub layers: u8,
     /// Which pages are made ready before it runs.
     pub pages: Pages,
     /// What its devices are connected to.
@@ -119,8 +124,15 @@ pub enum Report {
     Running,
     /// The machine is paused.
     Paused,
-    /// Two descriptors: the machine's state (the `state` file of a snapshot) and its memory.
-    Saved,
+    /// Descriptors: the machine's state (the `state` file of a snapshot), its memory, and unless that is
+    /// `whole`, which runs of it were written since it was thawed or first forked: a sequence of
+    /// [`Stretch`](calve_vmm::memory::Stretch) in postcard's encoding.
+    Saved {
+        /// Whether all of memory came.
+        whole: bool,
+        /// How long the machine stood still for it, nanoseconds; 0 if it does so still.
+        paused_ns: u64,
+    },
     /// What happened when.
     Stats(Stats),
     /// The guest connected to a port of the host. One descriptor: the host's end of the stream.
@@ -141,7 +153,7 @@ impl Report {
             Self::Shell { .. } => "Shell",
             Self::Running => "Running",
             Self::Paused => "Paused",
-            Self::Saved => "Saved",
+            Self::Saved { .. } => "Saved",
             Self::Stats(_) => "Stats",
             Self::Port { .. } => "Port",
             Self::Ended(_) => "Ended",
@@ -152,7 +164,8 @@ impl Report {
     /// Number of descriptors that come with it.
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::Saved => 2,
+            Self::Saved { whole: true, .. } => 2,
+            Self::Saved { whole: false, .. } => 3,
             Self::Port { .. } => 1,
             _ => 0,
         }

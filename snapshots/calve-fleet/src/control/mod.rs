@@ -43,14 +43,14 @@ use std::io;
 use thiserror::Error;
 
 /// Version of the protocol. Fleet and worker are installed together, so they must be equal.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Longest message in bytes: the longest kernel command line and generous room around it.
 pub const MAX_MESSAGE: usize = 8 << 10;
 
-/// Most descriptors in one message: a kernel, an initrd, a console's two, a listener, and 8 each
-/// of disks and streams. The kernel's own limit is 253 (SCM_MAX_FD).
-pub const MAX_FDS: usize = 21;
+/// Most descriptors in one message: what was decoded, memory in [16 layers](calve_vmm::memory::MAX_FILES),
+/// a console's two, a listener, and 8 each of disks and streams. The kernel's own limit is 253 (SCM_MAX_FD).
+pub const MAX_FDS: usize = 36;
 
 /// Why a message cannot be sent or is none.
 #[derive(Debug, Error)]

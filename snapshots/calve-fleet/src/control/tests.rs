@@ -18,6 +18,7 @@ fn thaw() -> Command {
     let disk = |id: &str| DiskSpec { writable: false, id: id.into() };
     Command::Thaw(Thaw {
         state_len: 10_000,
+        layers: 1,
         pages: Pages::Ready,
         attach: Attach {
             disks: vec![disk("root"), disk("code")],

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Activity, Wake, Wanted, Worker};
 use crate::boot::Ports;
 use crate::control::{Attach, Command, ControlError, End, Report, Stats};
-use crate::error::WorkerError;
+use crate::error::{FreezeError, WorkerError};
+use crate::saved::Saved;
 
 impl Worker {
     /// Waits for the report that `pick` takes; any other that is not handled here is a breach of
@@ -60,7 +61,24 @@ impl Worker {
         attach: Attach,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), WorkerError> {
-        self.send(&Command::Reset(attach), fds)?;
+        self.begin_again(&Command::Reset(attach), fds)
+    }
+
+    /// Tells a running machine to go on after it was kept as it is; does not wait for that.
+    pub(crate) fn fork(
+        &mut self,
+        attach: Attach,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), WorkerError> {
+        self.begin_again(&Command::Fork(attach), fds)
+    }
+
+    fn begin_again(
+        &mut self,
+        command: &Command,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), WorkerError> {
+        self.send(command, fds)?;
         // Streams of the life that ends may be on their way: they are nobody's.
         self.ports = Ports::default();
         self.activity = Activity::Resetting(Ports::default());
@@ -79,13 +97,23 @@ impl Worker {
         Ok(())
     }
 
-    /// State and memory of a paused machine that was booted, as files.
-    pub(crate) fn save(&mut self) -> Result<[OwnedFd; 2], WorkerError> {
+    /// State and memory of a paused machine, as files.
+    pub(crate) fn save(&mut self) -> Result<Saved, FreezeError> {
         self.send(&Command::Save, &[])?;
-        self.expect(&Wanted::of_worker("give back its state"), |report, fds| match report {
-            Report::Saved => fds.try_into().ok(),
+        Ok(self.saved("give back its state")?.0)
+    }
+
+    /// State and memory of a machine that was told to fork, and how long it stood still.
+    pub(crate) fn forked(&mut self) -> Result<(Saved, Duration), FreezeError> {
+        self.saved("fork")
+    }
+
+    fn saved(&mut self, what: &'static str) -> Result<(Saved, Duration), FreezeError> {
+        let (fds, paused) = self.expect(&Wanted::of_worker(what), |report, fds| match report {
+            Report::Saved { paused_ns, .. } => Some((fds, Duration::from_nanos(*paused_ns))),
             _ => None,
-        })
+        })?;
+        Ok((Saved::new(fds).map_err(FreezeError::Damaged)?, paused))
     }
 
     /// Waits for the machine's end.
