@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Call a function, each call in a fresh machine
     #[command(after_help = examples::RUN)]
     Run(Run),
+    /// Call a machine, then fork it as it is: each further call goes to a child of its own
+    #[command(after_help = examples::FORK)]
+    Fork(Fork),
     /// Boot a plain machine with its serial console on the terminal
     #[command(after_help = examples::BOOT)]
     Boot(Boot),
@@ -158,6 +161,27 @@ pub(crate) struct Build {
 pub(crate) struct Run {
     /// The snapshot to call
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) calls: Calls,
+    /// Boot the machine from its images instead of thawing it, to compare
+    #[arg(long)]
+    pub(crate) cold: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    /// The snapshot to thaw the parent from
+    pub(crate) name: String,
+    /// Event to call the parent with before it is forked, as JSON, @FILE or - for stdin; may be repeated
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) before: Vec<String>,
+    #[command(flatten)]
+    pub(crate) calls: Calls,
+}
+
+/// What is called, how often, and what is printed of it.
+#[derive(Debug, Args)]
+pub(crate) struct Calls {
     /// The event, as JSON, @FILE or - for stdin
     #[arg(long, value_name = "EVENT", required_unless_present = "events")]
     pub(crate) event: Option<String>,
@@ -173,9 +197,6 @@ pub(crate) struct Run {
     /// Print one JSON object a call: result or error, machine, timings, memory
     #[arg(long)]
     pub(crate) json: bool,
-    /// Boot the machine from its images instead of thawing it, to compare
-    #[arg(long)]
-    pub(crate) cold: bool,
     /// Deadline of a call in seconds [default: the snapshot's]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) timeout: Option<Duration>,

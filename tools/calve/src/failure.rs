@@ -14,7 +14,7 @@ mod fleet;
 mod tests;
 
 pub(crate) use chain::line;
-pub(crate) use fleet::in_build;
+pub(crate) use fleet::{in_build, in_fork};
 
 /// Exit statuses other than 0, as `calve --help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -60,6 +60,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Image(command) => image::run(command),
         Command::Snapshot(command) => snapshot::run(&store, command),
         Command::Run(args) => run::run(&store, &args),
+        Command::Fork(args) => run::fork(&store, &args),
         Command::Boot(args) => boot::run(&args),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -1,15 +1,16 @@
-//! `calve run`: calls a function, each call in a fresh machine.
+//! `calve run` and `calve fork`: call a function, each call in a fresh machine.
 //!
 //! ```text
-//!  events ──► in_order ──► machine (a clone, or a cold boot) ──► report ──► stdout, in order
+//!  events ──► in_order ──► machine (a clone, a child, or a cold boot) ──► report ──► stdout, in order
 //!                               └─ logs ──► stderr, as they come
 //! ```
 
 use std::ops::ControlFlow;
 
+use calve_fleet::Fleet;
 use calve_snapshots::Store;
 
-use crate::args::Run;
+use crate::args::{Calls, Fork, Run};
 use crate::failure::{Failure, Status};
 use crate::progress::Bar;
 use crate::store::{self, Place};
@@ -18,14 +19,16 @@ use crate::{event, fleet, interrupt, stdio};
 mod cold;
 mod in_order;
 mod machine;
+mod parent;
 mod report;
 
+use machine::{Caller, Source};
 pub(crate) use report::ErrorObject;
 use report::{Call, CallError};
 
-/// Makes all calls. Fails with the gravest status of any.
+/// Makes all calls, each in a clone of the snapshot. Fails with the gravest status of any.
 pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {
-    let events = Events::read(args)?;
+    let events = Events::read(&args.calls)?;
     let store = place.open()?;
     refuse_bad_name_first(&store, &args.name)?;
     let fleet = fleet::new()?;
@@ -33,19 +36,48 @@ pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {
     bar.stage(&format!("Opening {}", args.name));
     let frozen = fleet::open(&fleet, &store, &args.name)?;
     let _signal = fleet::cancel_on_signal(&fleet);
+    let source = if args.cold { Source::Images(&frozen) } else { Source::Snapshot(&frozen) };
+    call_all(&fleet, &args.name, source, &events, &args.calls, bar)
+}
+
+/// Calls a clone, forks it, and makes all calls, each in a child of its own.
+pub(crate) fn fork(place: &Place, args: &Fork) -> Result<(), Failure> {
+    let before =
+        args.before.iter().map(|event| event::read(event)).collect::<Result<Vec<_>, _>>()?;
+    let events = Events::read(&args.calls)?;
+    let store = place.open()?;
+    refuse_bad_name_first(&store, &args.name)?;
+    let fleet = fleet::new()?;
+    let bar = Bar::new();
+    bar.stage(&format!("Opening {}", args.name));
+    let frozen = fleet::open(&fleet, &store, &args.name)?;
+    let _signal = fleet::cancel_on_signal(&fleet);
+    let moment = parent::fork(&fleet, &frozen, &before, args, &bar)?;
+    call_all(&fleet, &args.name, Source::Moment(&moment), &events, &args.calls, bar)
+}
+
+/// Makes all calls and prints them in order.
+fn call_all(
+    fleet: &Fleet,
+    name: &str,
+    source: Source<'_>,
+    events: &Events,
+    calls: &Calls,
+    bar: Bar,
+) -> Result<(), Failure> {
     let count = events.count();
-    bar.stage(&format!("Calling {}", args.name));
-    let caller = machine::Caller { fleet: &fleet, frozen: &frozen, args, bar: &bar };
+    bar.stage(&format!("Calling {name}"));
+    let caller = Caller { fleet, name, source, calls, bar: &bar };
     let mut gravest = None;
     let stopped = in_order::run(
         count,
-        args.parallel,
+        calls.parallel,
         |number| caller.call(events.get(number)),
         |number, call| {
             if count > 1 {
                 bar.advance(number + 1, count);
             }
-            let printed = bar.suspend(|| print(&call, number, count, args));
+            let printed = bar.suspend(|| print(name, &call, number, count, calls));
             let status = match (printed, interrupt::check()) {
                 (Err(failure), _) | (_, Err(failure)) => {
                     // Nobody wants the calls under way any more.
@@ -78,7 +110,13 @@ fn refuse_bad_name_first(store: &Store, name: &str) -> Result<(), Failure> {
 }
 
 /// Prints what came of a call: its line on stdout, why it failed on stderr. Returns the status that it deserves.
-fn print(call: &Call, number: u64, count: u64, args: &Run) -> Result<Option<Status>, Failure> {
+fn print(
+    name: &str,
+    call: &Call,
+    number: u64,
+    count: u64,
+    calls: &Calls,
+) -> Result<Option<Status>, Failure> {
     let status = match &call.result {
         Ok(_) => None,
         Err(error) => {
@@ -87,13 +125,13 @@ fn print(call: &Call, number: u64, count: u64, args: &Run) -> Result<Option<Stat
                 return Err(Failure::interrupted());
             }
             let place = if count > 1 { format!(" call {}:", number + 1) } else { String::new() };
-            stdio::say(format_args!("{}:{place} {}", args.name, failure.line()));
+            stdio::say(format_args!("{name}:{place} {}", failure.line()));
             failure.status()
         }
     };
     // A host that cannot run machines has not called anything: there is no line for it.
     if !matches!((&call.result, status), (Err(CallError::Machine(_)), Some(Status::Host))) {
-        let line = call.line(args.json);
+        let line = call.line(calls.json);
         stdio::print_line(line.map_err(|e| Failure::of(Status::Machine, &e))?)?;
     }
     Ok(status)
@@ -106,7 +144,7 @@ enum Events {
 }
 
 impl Events {
-    fn read(args: &Run) -> Result<Self, Failure> {
+    fn read(args: &Calls) -> Result<Self, Failure> {
         match (&args.events, &args.event) {
             (Some(path), _) => Ok(Self::Each(event::read_lines(path)?)),
             (None, Some(event)) => Ok(Self::Same { event: event::read(event)?, count: args.count }),

@@ -71,6 +71,39 @@ fn each_call_has_a_machine_of_its_own() {
 
 #[test]
 #[ignore = "needs the lab"]
+fn children_of_a_fork_go_on_from_their_parent() {
+    let before = ["--before", "{}", "--before", "{\"n\": 1}"];
+    let event = ["--event", "{\"do\": \"about\"}", "--count", "4", "--parallel", "2", "--json"];
+    let said = python().calve([&["fork", "py"][..], &before, &event].concat()).status(0);
+    let calls = said.json();
+    assert_eq!(calls.len(), 4);
+    for call in &calls {
+        // One call before the freeze, two before the fork.
+        assert_eq!(call["result"]["calls"], 4, "{call}");
+    }
+    for field in ["machine", "random", "uuid"] {
+        let of = |call: &Value| match field {
+            "machine" => call["machine"].to_string(),
+            field => call["result"][field].to_string(),
+        };
+        assert_eq!(calls.iter().map(of).collect::<BTreeSet<_>>().len(), 4, "{field}: {calls:#?}");
+    }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_fork_whose_parent_fails_calls_nothing_else() {
+    let fork = ["fork", "py", "--before", "{}", "--before", "{\"do\": \"fail\"}", "--event", "{}"];
+    let said = python().calve(fork).status(1).line("py: --before event 2 failed: KeyError");
+    let lines = said.json();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["errorType"], "KeyError");
+    let said = python().calve(["fork", "pi", "--event", "{}"]).status(2);
+    assert!(said.stderr.contains("`py`"), "{}", said.stderr);
+}
+
+#[test]
+#[ignore = "needs the lab"]
 fn each_line_of_a_file_is_a_call() {
     let events = b"{\"n\":1}\n{\"do\":\"fail\"}\n\n{\"n\":3}\n";
     let said = python().feed(["run", "py", "--events", "-", "--parallel", "2"], events).status(1);

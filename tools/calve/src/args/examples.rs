@@ -62,6 +62,17 @@ prints goes to stderr. If the function fails, its line is {\"errorType\", \"erro
 With --json each line is {\"result\", \"error\", \"machine\", \"thaw_us\", \"first_output_us\",
 \"private_kib\"}, where exactly one of result and error is meaningful: error is null after a success.";
 
+/// `calve fork --help`.
+pub(super) const FORK: &str = "\
+Examples:
+  calve fork search --before '{\"load\": \"index-7\"}' --event '{\"query\": \"ice\"}'
+  calve fork search --before @load.json --event '{\"query\": \"ice\"}' --count 10 --parallel 2 --json
+
+A parent is thawed and called with each --before in turn; its results are thrown away. Then it is
+forked, in memory alone, and every further call goes to a child that goes on from there. Prints what
+`calve run` prints. If a --before fails in the function, its error is printed as JSON, nothing else
+is called, and the exit status is 1.";
+
 /// `calve boot --help`.
 pub(super) const BOOT: &str = "\
 Examples:

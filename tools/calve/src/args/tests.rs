@@ -69,6 +69,7 @@ fn refusals_are_one_line_and_name_the_remedy() {
         ("calve run n --evnt {}", "a similar argument exists: '--event'"),
         ("calve run n --event {} --count 0", "0 is not in 1..=1000000"),
         ("calve run n --event {} --parallel x", "invalid value 'x' for '--parallel <P>'"),
+        ("calve fork n --before {}", "--event <EVENT>"),
         ("calve run n --event {} --timeout nan", "give seconds, from 0.001 to 86400"),
         ("calve boot --kernel k --memory 1", "give 2 to 1048576 MiB"),
         ("calve boot --kernel k --vcpus 9", "give 1 to 8"),

@@ -2,7 +2,8 @@
 
 use calve_fleet::control::Stage;
 use calve_fleet::{
-    BootError, BuildError, CallError, FleetError, FreezeError, HostError, OpenError, WorkerError,
+    BootError, BuildError, CallError, FleetError, ForkError, FreezeError, HostError, OpenError,
+    WorkerError,
 };
 use calve_proto::{FunctionError, SessionError};
 
@@ -94,6 +95,26 @@ impl From<OpenError> for Failure {
             OpenError::State { .. } => Self::of(Status::Usage, &error),
             OpenError::Memory { .. } => Self::of(Status::Host, &error),
         }
+    }
+}
+
+impl From<ForkError> for Failure {
+    fn from(error: ForkError) -> Self {
+        let status = match &error {
+            ForkError::Freeze(error) => freeze(error),
+            ForkError::Call(error) => call(error),
+            ForkError::Hook(error) => function(error.kind),
+            ForkError::Child(error) => worker(error),
+        };
+        Self::of(status, &error).with_remedy(in_fork(&error).and_then(|e| remedy(e.kind)))
+    }
+}
+
+/// The function's own error in a failed fork.
+pub(crate) fn in_fork(error: &ForkError) -> Option<&FunctionError> {
+    match error {
+        ForkError::Freeze(FreezeError::Guest(error)) | ForkError::Hook(error) => Some(error),
+        _ => None,
     }
 }
 

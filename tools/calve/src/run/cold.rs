@@ -11,7 +11,7 @@ use calve_fleet::{
 
 use super::machine::options;
 use super::report::CallError;
-use crate::args::Run;
+use crate::args::Calls;
 use crate::failure::{Failure, Status};
 
 /// How long the function's start may take. A snapshot does not record what its builder allowed; this only ends a start
@@ -24,7 +24,7 @@ pub(super) fn call(
     fleet: &Fleet,
     frozen: &Frozen,
     event: &[u8],
-    args: &Run,
+    calls: &Calls,
     id: &mut Option<String>,
     logs: &mut LogSink<'_>,
 ) -> Result<Outcome, CallError> {
@@ -36,7 +36,7 @@ pub(super) fn call(
     })?;
     *id = Some(machine.machine_id().to_owned());
     let mut sink = |stream: LogStream, bytes: &[u8]| logs(stream, bytes);
-    machine.call(event, options(args, &mut sink)).map_err(|e| CallError::Machine(e.into()))
+    machine.call(event, options(calls, &mut sink)).map_err(|e| CallError::Machine(e.into()))
 }
 
 fn spec(frozen: &Frozen) -> io::Result<BootSpec> {
