@@ -78,6 +78,7 @@ impl Case {
             function: self.function(),
             warm: vec![self.event.into()],
             up_timeout: SLOW,
+            base: None,
         }
     }
 }

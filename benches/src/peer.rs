@@ -119,7 +119,7 @@ impl Firecracker {
         let mut session = self.connect()?;
         let thaw = Some(facts()?);
         let call = Some(Call::new("r-1", case.event.as_bytes()));
-        session.open(Opening { configure: None, thaw, call })?;
+        session.open(Opening { thaw, call, ..Opening::default() })?;
         let answer = session.wait_answer(&mut |_, _| {})?;
         let took = answer.first_byte - started;
         answer.outcome?;

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = args.next().map(File::open).transpose()?;
     let disks: Vec<_> = root
         .into_iter()
-        .map(|file| Disk { file, access: Access::ReadOnly, id: "root".into() })
+        .map(|file| Disk { file, access: Access::ReadOnly, id: "root".into(), room: 0 })
         .collect();
 
     let hypervisor = Hypervisor::open()?;

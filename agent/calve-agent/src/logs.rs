@@ -63,6 +63,12 @@ impl LogPump {
         }
     }
 
+    /// Sets another limit; 0 means none.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = (limit > 0).then_some(limit);
+        self.begin();
+    }
+
     /// Starts the account of a new call.
     pub(crate) fn begin(&mut self) {
         self.left = self.limit;

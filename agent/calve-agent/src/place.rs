@@ -39,6 +39,9 @@ pub(crate) trait Place {
     /// Folder with the function's code.
     fn task_root(&self) -> &Path;
 
+    /// Puts the function's code there.
+    fn mount_code(&mut self) -> Result<(), PlaceError>;
+
     /// Folder of the agent's own files: shims, the machine id.
     fn run_dir(&self) -> &Path;
 

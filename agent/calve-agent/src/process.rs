@@ -54,6 +54,10 @@ impl Place for Process {
         &self.task_root
     }
 
+    fn mount_code(&mut self) -> Result<(), PlaceError> {
+        Ok(())
+    }
+
     fn run_dir(&self) -> &Path {
         &self.run_dir
     }

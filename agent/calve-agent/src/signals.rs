@@ -89,5 +89,10 @@ pub(crate) fn wait_for_stop(pid: Pid) -> io::Result<bool> {
     }
 }
 
+/// Waits until the child `pid`, which was sent SIGKILL, has ended, and takes it.
+pub(crate) fn wait_for_end(pid: Pid) {
+    while let Err(Errno::EINTR) = waitpid(pid, None) {}
+}
+
 #[cfg(test)]
 mod tests;

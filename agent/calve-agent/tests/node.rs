@@ -5,7 +5,7 @@
 
 mod support;
 
-use calve_proto::{Call, ErrorKind, Opening};
+use calve_proto::{Call, ErrorKind, Opening, wire};
 use serde_json::json;
 use support::{Machine, NODE, call, configure, facts, wait};
 
@@ -193,4 +193,32 @@ fn hooks_run_once_in_order_around_a_freeze() {
     assert!(values.iter().all(|v| (0.0..1.0).contains(v)));
     let mean = values.iter().sum::<f64>() / 1000.0;
     assert!((0.4..0.6).contains(&mean), "Math.random has mean {mean}");
+}
+
+#[test]
+fn a_runtime_without_a_function_becomes_one() {
+    let code = "const first = Math.random();
+        exports.handler = async () => ({ env: Object.keys(process.env).sort(), stage: process.env.STAGE, first });";
+    let function = || {
+        let stage = wire::EnvVar { name: "STAGE".into(), value: "test".into() };
+        wire::Configure { env: vec![stage], ..configure(NODE, "app.handler") }
+    };
+    let machine = Machine::new(&[("app.js", code)]);
+    machine.freeze(machine.preload(NODE));
+    let mut session = machine.connect();
+    session.open(Opening { thaw: Some(facts("m-1")), ..Opening::default() }).unwrap();
+    session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
+    session.configure(function()).unwrap();
+    session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
+    let got = call(&mut session, "r-1", "{}").json();
+    assert_eq!(got["stage"], "test");
+    let fresh = Machine::new(&[("app.js", code)]);
+    let own = call(&mut fresh.start(function()), "r-1", "{}").json();
+    assert_eq!(got["env"], own["env"], "as in a process of its own");
+
+    let failing = Machine::new(&[("app.js", "require('./nothing')")]);
+    let mut session = failing.preload(NODE);
+    session.configure(configure(NODE, "app.handler")).unwrap();
+    let error = session.wait_ready(&mut |_, _| {}).unwrap().unwrap_err();
+    assert_eq!(error.error_type, "Runtime.ImportModuleError");
 }

@@ -192,7 +192,7 @@ fn configure_and_the_first_call_may_come_in_one_frame() {
     let mut session = machine.connect();
     let configure = Some(configure(PYTHON, "app.handler"));
     let call = Some(calve_proto::Call::new("r-1", b"0"));
-    session.open(Opening { configure, call, thaw: None }).unwrap();
+    session.open(Opening { configure, call, ..Opening::default() }).unwrap();
     assert_eq!(wait(&mut session).json(), 1);
 }
 
@@ -202,7 +202,7 @@ fn a_call_for_a_function_that_does_not_start_gets_its_error() {
     let mut session = machine.connect();
     let configure = Some(configure(PYTHON, "app.handler"));
     let first = Some(calve_proto::Call::new("r-1", b"0"));
-    session.open(Opening { configure, call: first, thaw: None }).unwrap();
+    session.open(Opening { configure, call: first, ..Opening::default() }).unwrap();
     let outcome = wait(&mut session);
     assert_eq!(
         (outcome.kind(), outcome.error().error_type.as_str()),
@@ -235,7 +235,7 @@ fn no_user_code_runs_in_a_frozen_machine() {
     std::thread::sleep(frozen);
     let mut session = machine.connect();
     let first = Some(calve_proto::Call::new("r-1", b"0"));
-    session.open(Opening { thaw: Some(facts("m")), call: first, configure: None }).unwrap();
+    session.open(Opening { thaw: Some(facts("m")), call: first, ..Opening::default() }).unwrap();
     let gap = wait(&mut session).json().as_f64().unwrap();
     assert!(gap >= frozen.as_secs_f64(), "the thread paused for {gap} s only");
 }

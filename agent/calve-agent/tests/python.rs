@@ -5,7 +5,9 @@
 
 mod support;
 
-use calve_proto::{ErrorKind, Opening};
+use std::os::unix::net::UnixStream;
+
+use calve_proto::{ErrorKind, Opening, Session, wire};
 use serde_json::json;
 use support::{Machine, PYTHON, call, configure, facts, wait};
 
@@ -187,4 +189,65 @@ fn a_failing_hook_is_reported_as_one() {
     assert_eq!(error.kind(), ErrorKind::Hook);
     // The runtime is gone; the next call starts another, as AWS Lambda does.
     assert!(support::call(&mut session, "r-2", "{}").answer.outcome.is_ok());
+}
+
+/// What a runtime without a function does before its freeze and after its thaw.
+fn preloaded(machine: &Machine, runtime: &str) -> Session<UnixStream> {
+    machine.freeze(machine.preload(runtime));
+    let mut session = machine.connect();
+    session.open(Opening { thaw: Some(facts("m-1")), ..Opening::default() }).unwrap();
+    session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
+    session
+}
+
+const ADOPTED: &str = r#"
+import os, random
+first = random.random()
+def handler(event, context):
+    return {"pid": os.getpid(), "cwd": os.getcwd(), "stage": os.environ.get("STAGE"), "env": sorted(os.environ),
+            "memory": context.memory_limit_in_mb, "hash": os.environ.get("PYTHONHASHSEED")}
+"#;
+
+#[test]
+fn a_runtime_without_a_function_becomes_one() {
+    let machine = Machine::new(&[("app.py", ADOPTED)]);
+    let mut session = preloaded(&machine, PYTHON);
+    let env = |name: &str, value: &str| wire::EnvVar { name: name.into(), value: value.into() };
+    let mut function = configure(PYTHON, "app.handler");
+    function.env = vec![env("STAGE", "test")];
+    session.configure(function).unwrap();
+    session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
+    let got = call(&mut session, "r-1", "{}").json();
+    assert_eq!((&got["stage"], &got["memory"]), (&json!("test"), &json!("256")));
+    // Its environment is what a process of its own would have.
+    let fresh = Machine::new(&[("app.py", ADOPTED)]);
+    let mut function = configure(PYTHON, "app.handler");
+    function.env = vec![env("STAGE", "test")];
+    let own = call(&mut fresh.start(function), "r-1", "{}").json();
+    let ours = |env: &serde_json::Value| {
+        let names = env.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+        // What a wrapper around the interpreter adds is not ours.
+        names.filter(|n| !n.contains("PYENV") && n != "PWD" && n != "SHLVL").collect::<Vec<_>>()
+    };
+    assert_eq!(ours(&got["env"]), ours(&own["env"]));
+}
+
+#[test]
+fn what_only_a_new_process_can_do_gets_one() {
+    let machine = Machine::new(&[("app.py", ADOPTED)]);
+    let mut session = preloaded(&machine, PYTHON);
+    let mut function = configure(PYTHON, "app.handler");
+    function.env = vec![wire::EnvVar { name: "PYTHONHASHSEED".into(), value: "7".into() }];
+    session.configure(function).unwrap();
+    session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
+    assert_eq!(call(&mut session, "r-1", "{}").json()["hash"], json!("7"));
+}
+
+#[test]
+fn a_function_that_does_not_load_in_a_runtime_is_told_so() {
+    let machine = Machine::new(&[("app.py", "import nothing_of_that_name")]);
+    let mut session = preloaded(&machine, PYTHON);
+    session.configure(configure(PYTHON, "app.handler")).unwrap();
+    let error = session.wait_ready(&mut |_, _| {}).unwrap().unwrap_err();
+    assert_eq!(error.error_type, "Runtime.ImportModuleError");
 }

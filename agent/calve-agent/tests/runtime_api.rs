@@ -88,7 +88,7 @@ def handler(event, context):
     machine.freeze(machine.start(configure(PYTHON, "app.handler")));
     let mut session = machine.connect();
     let first = Some(Call::new("r-1", b"{}"));
-    session.open(Opening { thaw: Some(facts("m")), call: first, configure: None }).unwrap();
+    session.open(Opening { thaw: Some(facts("m")), call: first, ..Opening::default() }).unwrap();
     assert_eq!(wait(&mut session).json(), json!(["before", "after"]));
     assert_eq!(call(&mut session, "r-2", "{}").json(), json!(["before", "after"]));
 }

@@ -156,7 +156,7 @@ impl Callee {
         if let Some(facts) = &mut thaw {
             facts.wall_clock_ns = identity::wall_clock_ns();
         }
-        self.conversation.open(Opening { configure: None, thaw, call })?;
+        self.conversation.open(Opening { thaw, call, ..Opening::default() })?;
         self.opened = true;
         Ok(())
     }

@@ -29,8 +29,11 @@ pub(crate) struct Content {
     disks: Vec<File>,
 }
 
-/// The serial numbers of a clone's disks, in order.
-const DISK_IDS: [&str; 2] = ["root", "code"];
+/// What a guest sees of its disk with code, whatever the image has, in bytes: four times what AWS Lambda takes. So
+/// machines that were frozen without code, or with other code, can be thawed with any.
+pub(crate) const CODE_ROOM: u64 = 1 << 30;
+/// The serial numbers of a clone's disks, in order, and how much of each the guest sees at least.
+const DISK_IDS: [(&str, u64); 2] = [("root", 0), ("code", CODE_ROOM)];
 
 impl Content {
     /// `state`, `layers` and `disks` must have been checked to be of one machine of this shape.
@@ -61,8 +64,8 @@ impl Content {
 
 /// Root image and code as a clone's disks.
 pub(crate) fn disks(files: &[File]) -> impl Iterator<Item = (DiskSpec, BorrowedFd<'_>)> {
-    let spec = |id: &str| DiskSpec { writable: false, id: id.into() };
-    DISK_IDS.into_iter().zip(files).map(move |(id, file)| (spec(id), file.as_fd()))
+    let spec = |id: &str, room| DiskSpec { writable: false, id: id.into(), room };
+    DISK_IDS.into_iter().zip(files).map(move |((id, room), file)| (spec(id, room), file.as_fd()))
 }
 
 /// The pages of a working set, as a plan has them.

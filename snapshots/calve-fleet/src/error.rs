@@ -144,6 +144,14 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is nothing in it to call.
+    #[error(
+        "`{name}` is a runtime without a function; build one on it with `calve snapshot build`"
+    )]
+    Runtime {
+        /// The snapshot.
+        name: String,
+    },
     /// No memfd.
     #[error("cannot keep the state of snapshot `{name}` in memory")]
     Memory {

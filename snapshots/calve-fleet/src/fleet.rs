@@ -90,6 +90,15 @@ impl Fleet {
     ///
     /// What is damaged, or what this host lacks, by name.
     pub fn open(&self, store: &Store, name: &str) -> Result<Frozen, OpenError> {
+        let frozen = self.open_runtime(store, name)?;
+        if frozen.snapshot().manifest().is_runtime() {
+            return Err(OpenError::Runtime { name: name.to_owned() });
+        }
+        Ok(frozen)
+    }
+
+    /// Opens a snapshot that may be a [runtime](crate::build_runtime) without a function.
+    pub(crate) fn open_runtime(&self, store: &Store, name: &str) -> Result<Frozen, OpenError> {
         let host = cpu::host_cpu()?;
         Frozen::new(store.snapshot(name, &host, Verify::Stamped)?)
     }

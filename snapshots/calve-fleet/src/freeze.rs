@@ -10,24 +10,25 @@ use std::time::{Duration, Instant};
 
 use calve_proto::limits::DEFAULT_FREEZE_TIMEOUT_MS;
 use calve_snapshots::{
-    Digest, Draft, MemoryLayout, MemorySource, Progress, Recipe, State, Workset,
+    Digest, Draft, Extent, MemoryLayout, MemorySource, Progress, Recipe, Snapshot, State, Workset,
 };
 use calve_vmm::Shape;
-use calve_vmm::memory::regions;
+use calve_vmm::memory::{Stretch, regions};
 
 use crate::boot::Function;
 use crate::cancel::Canceller;
 use crate::cpu;
 use crate::error::{FreezeError, WorkerError};
 use crate::fleet::Fleet;
-use crate::layers::{Flat, Layers};
+use crate::layers::{Flat, Layers, Upper};
 use crate::line::{Broken, Conversation};
 use crate::live::LiveMachine;
 use crate::machine::Machine;
-use crate::saved::Cause;
+use crate::saved::{Cause, Saved};
 
 /// Time for hooks and for dropping caches and free pages, and for a guest that does not answer.
 const PREPARE: Duration = Duration::from_millis(DEFAULT_FREEZE_TIMEOUT_MS as u64);
+const PAGE: u64 = 4096;
 const PREPARE_GRACE: Duration = Duration::from_secs(60);
 
 /// Freezes a machine with an agent into `draft`, which has its images already, and commits it.
@@ -43,7 +44,7 @@ pub fn freeze(
     stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Digest, FreezeError> {
-    write(fleet, machine, draft, stats, progress)?.commit(None)
+    write(fleet, machine, draft, None, stats, progress)?.commit(None)
 }
 
 /// A frozen machine in a draft that lacks only its commit.
@@ -72,11 +73,23 @@ impl Written<'_> {
     }
 }
 
-/// Freezes a machine with an agent into `draft`, without committing it.
+/// What a machine had when it was thawed or first forked.
+struct Below<'a> {
+    layers: &'a Layers,
+    /// Where that is kept, so that the new snapshot can stand on it.
+    snapshot: Option<&'a Snapshot>,
+}
+
+/// Most layers of a snapshot: a chain that would be longer is written as one.
+const MOST_LAYERS: usize = 4;
+
+/// Freezes a machine with an agent into `draft`, without committing it. One that was thawed from `base` is
+/// written as what differs from that.
 pub(crate) fn write<'a>(
     fleet: &Fleet,
     machine: LiveMachine,
     draft: Draft<'a>,
+    base: Option<&Snapshot>,
     mut stats: BTreeMap<String, u64>,
     progress: Progress<'_>,
 ) -> Result<Written<'a>, FreezeError> {
@@ -86,7 +99,7 @@ pub(crate) fn write<'a>(
     stats.insert("zeroed_bytes".into(), prepare(&mut conversation, Purpose::Freeze)?);
     let worker = conversation.into_stream().hang_up();
     let machine = Machine { worker, shape, cmdline, writes_disks };
-    let below = left.as_deref().map(|content| &content.layers);
+    let below = left.as_deref().map(|content| Below { layers: &content.layers, snapshot: base });
     machine.write(fleet, draft, &function, below, stats, progress)
 }
 
@@ -113,7 +126,7 @@ impl Machine {
         fleet: &Fleet,
         mut draft: Draft<'a>,
         function: &Function,
-        below: Option<&Layers>,
+        below: Option<Below<'_>>,
         mut stats: BTreeMap<String, u64>,
         progress: Progress<'_>,
     ) -> Result<Written<'a>, FreezeError> {
@@ -127,19 +140,19 @@ impl Machine {
         let (state, machine) = saved.state(shape).map_err(FreezeError::Damaged)?;
         draft.write_state(&state)?;
         let layout = layout(shape)?;
-        let layers = saved.memory(shape, below).map_err(FreezeError::Damaged)?;
-        let memory = Flat { layers: &layers, layout: &layout };
+        let memory = Memory::of(saved, shape, below)?;
         let cancel = fleet.canceller();
-        let written = draft.write_memory(&Cancellable { memory, cancel: &cancel }, progress);
+        let written = memory.write(&mut draft, &layout, &cancel, progress);
         if cancel.is_cancelled() {
             return Err(WorkerError::Cancelled.into());
         }
         written?;
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         stats.insert("freeze_us".into(), micros);
-        let (cpu, vcpus) = (cpu::required_cpu(&machine, &cpu::host_cpu()?), shape.vcpus());
+        let cpu = cpu::required_cpu(&machine, &cpu::host_cpu()?);
+        let (vcpus, disks) = (shape.vcpus(), shape.disks());
         let (timeout, function) = (function.timeout, recipe_function(function));
-        let recipe = Recipe { cpu, vcpus, cmdline, function, stats };
+        let recipe = Recipe { cpu, vcpus, disks, cmdline, function, stats };
         Ok(Written { draft, shape, state, layout, timeout, recipe })
     }
 }
@@ -205,13 +218,64 @@ fn recipe_function(function: &Function) -> calve_snapshots::Function {
     }
 }
 
+/// The memory to write.
+enum Memory<'a> {
+    /// All of it.
+    Whole(Layers),
+    /// What differs from the snapshot that the machine was thawed from.
+    Upper { runs: Vec<Stretch>, layers: Layers, base: &'a Snapshot },
+}
+
+impl<'a> Memory<'a> {
+    fn of(saved: Saved, shape: Shape, below: Option<Below<'a>>) -> Result<Self, FreezeError> {
+        let made = match below {
+            Some(Below { layers, snapshot: Some(base) }) if layers.files.len() < MOST_LAYERS => {
+                saved.written(shape, layers).map(|(runs, layers)| Self::Upper {
+                    runs,
+                    layers,
+                    base,
+                })
+            }
+            below => saved.memory(shape, below.map(|below| below.layers)).map(Self::Whole),
+        };
+        made.map_err(FreezeError::Damaged)
+    }
+
+    fn write(
+        &self,
+        draft: &mut Draft<'_>,
+        layout: &MemoryLayout,
+        cancel: &Canceller,
+        progress: Progress<'_>,
+    ) -> Result<(), calve_snapshots::Error> {
+        match self {
+            Self::Whole(layers) => {
+                let memory = Flat { layers, layout };
+                draft.write_memory(&Cancellable { memory, cancel }, progress)
+            }
+            Self::Upper { runs, layers, base } => {
+                draft.stand_on(base)?;
+                let memory = Upper { layers, runs, layout };
+                let extents = runs.iter().map(extent).collect();
+                draft.write_layer(&Cancellable { memory, cancel }, extents, progress)
+            }
+        }
+    }
+}
+
+/// Memory has fewer than 2³² pages: `MAX_RAM`.
+fn extent(run: &Stretch) -> Extent {
+    let page = |bytes: u64| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX);
+    Extent(page(run.offset), page(run.len))
+}
+
 /// Memory that stops being read when the fleet is cancelled.
-struct Cancellable<'a> {
-    memory: Flat<'a>,
+struct Cancellable<'a, S> {
+    memory: S,
     cancel: &'a Canceller,
 }
 
-impl MemorySource for Cancellable<'_> {
+impl<S: MemorySource> MemorySource for Cancellable<'_, S> {
     fn layout(&self) -> &MemoryLayout {
         self.memory.layout()
     }

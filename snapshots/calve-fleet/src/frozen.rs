@@ -73,7 +73,9 @@ fn content(snapshot: &Snapshot, shape: Shape) -> io::Result<Content> {
     let manifest = snapshot.manifest();
     let disks = [snapshot.root()].into_iter().chain(snapshot.code());
     let disks = disks.map(std::fs::File::try_clone).collect::<io::Result<_>>()?;
-    let mut layers = Layers::whole(snapshot.memory().try_clone()?)?;
+    let files = manifest.layers.iter().zip(snapshot.memory());
+    let files = files.map(|(layer, file)| Ok((file.try_clone()?, layer.extents.clone())));
+    let mut layers = Layers::of(files.collect::<io::Result<Vec<_>>>()?)?;
     layers.plan.touched = touched(snapshot.workset());
     let timeout = Duration::from_millis(manifest.function.timeout_ms);
     Content::new(shape, timeout, snapshot.state(), layers, disks)
@@ -99,8 +101,7 @@ pub fn machine_state(state: &State) -> Result<MachineState, calve_vmm::StateErro
 
 fn check(state: &MachineState, manifest: &Manifest) -> Result<Shape, Mismatch> {
     let machine = &manifest.machine;
-    let disks = if manifest.images.code.is_some() { 2 } else { 1 };
-    let shape = Shape::new(machine.memory_mib, machine.vcpus, disks)?;
+    let shape = Shape::new(machine.memory_mib, machine.vcpus, machine.disks)?;
     if state.shape() != shape {
         return Err(Mismatch::Shapes { state: state.shape(), manifest: shape });
     }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use calve_snapshots::{MemoryLayout, MemorySource};
+use calve_snapshots::{Extent, MemoryLayout, MemorySource};
 use calve_vmm::memory::{MAX_FILES, MAX_MAPPED, Mapped, MemoryPlan, Stretch, join, stretches};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -44,6 +44,51 @@ impl Layers {
         let mapped = mapped.into_iter().map(|at| Mapped { file: 0, at }).collect();
         let plan = MemoryPlan { mapped, touched: Vec::new() };
         Ok(Self { files: vec![file], plan })
+    }
+
+    /// Layers of a snapshot, lowest first: each with what of memory it has, but for the lowest.
+    pub(crate) fn of(
+        files: impl IntoIterator<Item = (File, Option<Vec<Extent>>)>,
+    ) -> io::Result<Self> {
+        let mut files = files.into_iter();
+        let lowest = files.next().ok_or(io::ErrorKind::NotFound)?.0;
+        files.try_fold(Self::whole(lowest)?, |below, (file, extents)| {
+            let runs = extents.unwrap_or_default().into_iter();
+            let run = |e: Extent| Stretch { offset: e.offset(), len: e.length() };
+            below.over(file, &runs.map(run).collect::<Vec<_>>())
+        })
+    }
+
+    /// The same layers.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let files = self.files.iter().map(File::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { files, plan: self.plan.clone() })
+    }
+
+    /// What of `runs` of `upper` is not as in these layers: a page that was written need not be another.
+    pub(crate) fn differing(&self, upper: &File, runs: &[Stretch]) -> io::Result<Vec<Stretch>> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut found = Vec::<Stretch>::new();
+        for run in runs {
+            let mut from = run.offset;
+            while from < run.end() {
+                let len = usize::try_from(PIECE.min(run.end() - from)).map_err(io::Error::other)?;
+                ours.resize(len, 0);
+                theirs.resize(len, 0);
+                self.read_at(from, &mut ours)?;
+                upper.read_exact_at(&mut theirs, from)?;
+                let pages = ours.chunks(PAGE as usize).zip(theirs.chunks(PAGE as usize));
+                for ((a, b), at) in pages.zip((from..).step_by(PAGE as usize)) {
+                    match found.last_mut() {
+                        _ if a == b => {}
+                        Some(last) if last.end() == at => last.len += PAGE,
+                        _ => found.push(Stretch { offset: at, len: PAGE }),
+                    }
+                }
+                from += len as u64;
+            }
+        }
+        Ok(found)
     }
 
     /// These layers, and over them `runs`, ascending and apart, of another file.
@@ -144,6 +189,38 @@ impl MemorySource for Flat<'_> {
     }
 }
 
+/// What one layer has, as the memory of a machine in which all else is zeros.
+pub(crate) struct Upper<'a> {
+    pub(crate) layers: &'a Layers,
+    /// Ascending and apart.
+    pub(crate) runs: &'a [Stretch],
+    pub(crate) layout: &'a MemoryLayout,
+}
+
+impl MemorySource for Upper<'_> {
+    fn layout(&self) -> &MemoryLayout {
+        self.layout
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf.fill(0);
+        let wanted = Stretch { offset, len: buf.len() as u64 };
+        let first = self.runs.partition_point(|run| run.end() <= offset);
+        for run in &self.runs[first..] {
+            let Some(common) = run.common(&wanted) else { break };
+            let from = usize::try_from(common.offset - offset).map_err(io::Error::other)?;
+            let to = from + usize::try_from(common.len).map_err(io::Error::other)?;
+            self.layers.read_at(common.offset, &mut buf[from..to])?;
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let next = self.runs.get(self.runs.partition_point(|run| run.end() <= offset));
+        Ok(next.map(|run| run.offset.max(offset)))
+    }
+}
+
 /// An empty file of our own of so many bytes, which nobody can cut short.
 pub(crate) fn anonymous(name: &str, bytes: u64) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
@@ -241,6 +318,25 @@ mod tests {
         let cut = whole.over(file(2, &runs), &runs).unwrap();
         assert_eq!((cut.files.len(), cut.plan.mapped.len()), (1, 1));
         assert_eq!(pages(&cut, &[0, 1, 897, 898]), [2, 1, 2, 1]);
+    }
+
+    #[test]
+    fn a_layer_has_what_differs_and_nothing_else() {
+        let below = Layers::whole(file(1, &[run(0, 64)])).unwrap();
+        // Written: pages 8 to 15, of which 10 and 11 are as they were, and page 300, which is zeros as before.
+        let upper = file(2, &[run(8, 8)]);
+        upper.write_all_at(&[1; 8192], 10 * PAGE).unwrap();
+        let runs = below.differing(&upper, &[run(8, 8), run(300, 1)]).unwrap();
+        assert_eq!(runs, [run(8, 2), run(12, 4)]);
+        let layers = below.over(upper, &runs).unwrap();
+        let layout = MemoryLayout::new([(0, 8 * MIB)]).unwrap();
+        let own = Upper { layers: &layers, runs: &runs, layout: &layout };
+        let mut all = vec![9; 8 << 20];
+        own.read_at(0, &mut all).unwrap();
+        assert_eq!(all.iter().filter(|byte| **byte == 2).count(), 6 * 4096);
+        assert_eq!(all.iter().filter(|byte| **byte != 0).count(), 6 * 4096);
+        assert_eq!(own.next_data(10 * PAGE).unwrap(), Some(12 * PAGE));
+        assert_eq!(own.next_data(16 * PAGE).unwrap(), None);
     }
 
     #[test]

@@ -76,7 +76,9 @@ mod wiring;
 mod worker;
 
 pub use boot::{BootSpec, ConsoleTo, Function, Ports};
-pub use build::{BuildError, BuildSpec, Step, build_snapshot, build_snapshot_with};
+pub use build::{
+    BuildError, BuildSpec, RuntimeSpec, Step, build_runtime, build_snapshot, build_snapshot_with,
+};
 pub use call::{CallError, CallOptions, Outcome, Timings};
 pub use cancel::Canceller;
 pub use clone::Clone;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use calve_proto::limits::CONTROL_PORT;
-use calve_proto::{LogSink, Opening, Session, SessionError};
+use calve_proto::{LogSink, Opening, Session, SessionError, wire};
 use calve_vmm::Shape;
 
 use crate::boot::{BootSpec, Function};
@@ -18,9 +18,10 @@ use crate::callee::{Callee, Decision};
 use crate::content::Content;
 use crate::door::Door;
 use crate::error::{BootError, WorkerError};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, ThawOptions};
+use crate::frozen::Frozen;
 use crate::identity;
-use crate::line::{Broken, Line};
+use crate::line::{Broken, Conversation, Line};
 use crate::machine::launch;
 
 /// How much longer than the function's own limit its start may take before the machine is given
@@ -50,6 +51,79 @@ impl LiveMachine {
         function: &Function,
         logs: &mut LogSink<'_>,
     ) -> Result<Self, BootError> {
+        let mut live = Self::start(fleet, spec, function)?;
+        let configure = Some(function.configure(live.shape.memory_mib()));
+        live.open(Opening { configure, ..Opening::default() })?;
+        live.init = live.wait_ready(logs)?;
+        Ok(live)
+    }
+
+    /// Boots a machine and starts a language in it, without a function.
+    pub(crate) fn preload(
+        fleet: &Fleet,
+        spec: BootSpec,
+        runtime: &str,
+        init_timeout: Duration,
+    ) -> Result<Self, BootError> {
+        let nobody = Function { init_timeout, ..Function::new("runtime", runtime, "") };
+        let mut live = Self::start(fleet, spec, &nobody)?;
+        let init_timeout_ms = u32::try_from(init_timeout.as_millis()).unwrap_or(u32::MAX);
+        let preload = Some(wire::Preload { runtime: runtime.to_owned(), init_timeout_ms });
+        live.open(Opening { preload, ..Opening::default() })?;
+        live.init = live.wait_ready(&mut |_, _| {})?;
+        Ok(live)
+    }
+
+    /// Thaws a runtime with the code in `spec`, which fits it, and makes it a function's.
+    pub(crate) fn on(
+        fleet: &Fleet,
+        base: &Frozen,
+        spec: BootSpec,
+        function: &Function,
+        logs: &mut LogSink<'_>,
+    ) -> Result<Self, BootError> {
+        let started = Instant::now();
+        let (shape, cmdline) = (spec.shape, spec.cmdline);
+        let disks: Vec<_> = spec.disks.into_iter().map(|(file, _)| file).collect();
+        let content = disks.iter().map(File::try_clone).collect::<io::Result<Vec<_>>>();
+        let content = content.and_then(|disks| {
+            let layers = base.content().layers.try_clone()?;
+            Content::new(shape, function.timeout, base.snapshot().state(), layers, disks)
+        });
+        let content = content.map_err(|e| WorkerError::Setup("keep a machine", e))?;
+        let thawed = fleet.thaw_as_asked(&Arc::new(content), ThawOptions::default())?;
+        let (mut callee, door, left) = thawed.take_apart();
+        let introduced = callee.introduce().map_err(|error| match error {
+            CallError::Worker(error) => BootError::Worker(error),
+            CallError::Guest(error) | CallError::Request(error) => BootError::Session(error),
+            CallError::TimedOut { within: after, .. } => {
+                let console = callee.conversation.stream().worker().console_text();
+                WorkerError::TimedOut { wanted: "become itself", after, console }.into()
+            }
+            CallError::Spent => BootError::Session(SessionError::Closed),
+        })?;
+        introduced.map_err(BootError::Init)?;
+        let boot = started.elapsed();
+        let mut live = Self {
+            callee,
+            shape,
+            cmdline,
+            function: function.clone(),
+            writes_disks: false,
+            disks,
+            door,
+            left: Some(left),
+            boot,
+            init: Duration::ZERO,
+        };
+        let configure = function.configure(shape.memory_mib());
+        live.say(|conversation| conversation.configure(configure))?;
+        live.init = live.wait_ready(logs)?;
+        Ok(live)
+    }
+
+    /// Boots a machine up to where its agent listens.
+    fn start(fleet: &Fleet, spec: BootSpec, function: &Function) -> Result<Self, BootError> {
         let decision = Decision::now();
         let started = Instant::now();
         let machine = identity::fresh("m").map_err(WorkerError::Random)?;
@@ -68,7 +142,7 @@ impl LiveMachine {
             Line::new(worker, stream).map_err(|e| WorkerError::Setup("watch a stream", e))?;
         let conversation = connect(line)?;
         let timeout = function.timeout;
-        let mut live = Self {
+        let live = Self {
             callee: Callee {
                 conversation,
                 machine,
@@ -90,25 +164,39 @@ impl LiveMachine {
             boot,
             init: Duration::ZERO,
         };
-        live.init = live.configure(logs)?;
         Ok(live)
     }
 
-    /// Starts the function's runtime; returns how long that took by the guest's clock.
-    fn configure(&mut self, logs: &mut LogSink<'_>) -> Result<Duration, BootError> {
-        let within = self.function.init_timeout.saturating_add(INIT_GRACE);
+    fn open(&mut self, opening: Opening<'_>) -> Result<(), BootError> {
+        self.say(|conversation| conversation.open(opening))
+    }
+
+    /// Sends what a runtime is started with.
+    fn say(
+        &mut self,
+        what: impl FnOnce(&mut Conversation) -> Result<(), SessionError>,
+    ) -> Result<(), BootError> {
+        let (wanted, within) = self.starting();
         let conversation = &mut self.callee.conversation;
-        conversation.stream().want("start its function", within);
+        conversation.stream().want(wanted, within);
         conversation.set_deadline(Instant::now().checked_add(within));
-        let configure = Some(self.function.configure(self.shape.memory_mib()));
-        let ready = conversation
-            .open(Opening { configure, ..Opening::default() })
-            .and_then(|()| conversation.wait_ready(logs));
-        match ready {
+        let said = what(conversation);
+        said.map_err(|error| broken(conversation.stream(), error, wanted, within))
+    }
+
+    /// Waits for the runtime; returns how long its start took by the guest's clock.
+    fn wait_ready(&mut self, logs: &mut LogSink<'_>) -> Result<Duration, BootError> {
+        let (wanted, within) = self.starting();
+        let conversation = &mut self.callee.conversation;
+        match conversation.wait_ready(logs) {
             Ok(Ok(init)) => Ok(init),
             Ok(Err(error)) => Err(BootError::Init(error)),
-            Err(error) => Err(broken(conversation.stream(), error, "start its function", within)),
+            Err(error) => Err(broken(conversation.stream(), error, wanted, within)),
         }
+    }
+
+    fn starting(&self) -> (&'static str, Duration) {
+        ("start its function", self.function.init_timeout.saturating_add(INIT_GRACE))
     }
 
     /// Calls the function. Its [timings](crate::Timings) count from the decision to boot.

@@ -10,6 +10,7 @@ use calve_vmm::{Access, Shape};
 
 use crate::boot::{BootSpec, ConsoleTo};
 use crate::console::Tail;
+use crate::content::CODE_ROOM;
 use crate::control::{Attach, Boot, Command, DiskSpec, End};
 use crate::error::WorkerError;
 use crate::fleet::Fleet;
@@ -112,8 +113,11 @@ pub(crate) fn launch(
     Ok(worker)
 }
 
+/// The second disk, if nobody writes to it, is a function's code.
 fn disk_spec(access: Access, number: u8) -> DiskSpec {
-    DiskSpec { writable: access == Access::ReadWrite, id: format!("calve-disk-{number}") }
+    let writable = access == Access::ReadWrite;
+    let room = if number == 1 && !writable { CODE_ROOM } else { 0 };
+    DiskSpec { writable, id: format!("calve-disk-{number}"), room }
 }
 
 /// The console's ends: the worker's, and ours.

@@ -61,25 +61,43 @@ impl Saved {
         Ok((state, machine))
     }
 
+    /// What a machine of `shape` has written over `below`: where it is not the same, and all of its memory.
+    pub(crate) fn written(
+        self,
+        shape: Shape,
+        below: &Layers,
+    ) -> Result<(Vec<Stretch>, Layers), Cause> {
+        let (file, runs) = self.checked(shape)?;
+        let runs = read_runs(&runs.ok_or("it is no clone")?, shape.memory_bytes())?;
+        let runs = below.differing(&file, &runs)?;
+        let runs = below.bridge(&file, runs)?;
+        let layers = below.over(file, &runs)?;
+        Ok((runs, layers))
+    }
+
     /// The memory of a machine of `shape` that had `below` when it was thawed or last forked.
     pub(crate) fn memory(self, shape: Shape, below: Option<&Layers>) -> Result<Layers, Cause> {
-        let size = shape.memory_bytes();
-        if self.memory.metadata()?.len() != size {
+        let (memory, runs) = self.checked(shape)?;
+        match (runs, below) {
+            (None, _) => Ok(Layers::whole(memory)?),
+            (Some(_), None) => Err("it has written to memory that it does not have".into()),
+            (Some(runs), Some(below)) => {
+                let runs = read_runs(&runs, shape.memory_bytes())?;
+                let runs = below.bridge(&memory, runs)?;
+                Ok(below.over(memory, &runs)?)
+            }
+        }
+    }
+
+    fn checked(self, shape: Shape) -> Result<(File, Option<File>), Cause> {
+        if self.memory.metadata()?.len() != shape.memory_bytes() {
             return Err("its memory is of another size".into());
         }
         // Clones would fault on what is cut off under them.
         if !is_of_one_length(&self.memory) {
             return Err("its memory can still change its length".into());
         }
-        match (self.runs, below) {
-            (None, _) => Ok(Layers::whole(self.memory)?),
-            (Some(_), None) => Err("it has written to memory that it does not have".into()),
-            (Some(runs), Some(below)) => {
-                let runs = read_runs(&runs, size)?;
-                let runs = below.bridge(&self.memory, runs)?;
-                Ok(below.over(self.memory, &runs)?)
-            }
-        }
+        Ok((self.memory, self.runs))
     }
 }
 

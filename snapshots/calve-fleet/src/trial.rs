@@ -48,8 +48,7 @@ pub(crate) fn workset(
 }
 
 fn content(written: &Written<'_>, disks: Vec<File>) -> io::Result<Content> {
-    let memory = written.draft.memory().map_err(io::Error::other)?;
-    let layers = Layers::whole(memory)?;
+    let layers = Layers::of(written.draft.memory().map_err(io::Error::other)?)?;
     Content::new(written.shape, written.timeout, &written.state, layers, disks)
 }
 

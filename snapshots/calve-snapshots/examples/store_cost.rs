@@ -76,7 +76,7 @@ fn recipe() -> Recipe {
         env: Default::default(),
     };
     let cpu = Cpu { vendor: String::new(), features: Default::default() };
-    Recipe { cpu, vcpus: 1, cmdline: String::new(), function, stats: Default::default() }
+    Recipe { cpu, vcpus: 1, disks: 1, cmdline: String::new(), function, stats: Default::default() }
 }
 
 fn noise(seed: u64, len: u64) -> Vec<u8> {

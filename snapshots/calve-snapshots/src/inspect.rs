@@ -26,8 +26,8 @@ pub struct Inspection {
 /// How large a file is.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileSize {
-    /// What it is: `state`, `memory.0`, `kernel`, `root` or `code`.
-    pub name: &'static str,
+    /// What it is: `state`, `memory.0` and so on, `kernel`, `root` or `code`.
+    pub name: String,
     /// Length in bytes, holes included.
     pub length: u64,
     /// Bytes it takes on disk.
@@ -51,10 +51,13 @@ impl Inspection {
     pub(crate) fn of(snapshot: &Snapshot) -> io::Result<Self> {
         let mut files = vec![
             size("state", snapshot.state_file(), false)?,
-            size("memory.0", snapshot.memory(), false)?,
             size("kernel", snapshot.kernel(), true)?,
             size("root", snapshot.root(), true)?,
         ];
+        for (layer, file) in snapshot.manifest().layers.iter().zip(snapshot.memory()) {
+            // A layer that others have, too, is a link to the same bytes.
+            files.push(size(&layer.file, file, file.metadata()?.nlink() > 1)?);
+        }
         if let Some(code) = snapshot.code() {
             files.push(size("code", code, true)?);
         }
@@ -73,10 +76,10 @@ impl Inspection {
     }
 }
 
-fn size(name: &'static str, file: &File, shared: bool) -> io::Result<FileSize> {
+fn size(name: &str, file: &File, shared: bool) -> io::Result<FileSize> {
     /// Unit of `st_blocks`, whatever the file system's block (stat(2)).
     const SECTOR: u64 = 512;
     let metadata = file.metadata()?;
     let on_disk = metadata.blocks() * SECTOR;
-    Ok(FileSize { name, length: metadata.len(), on_disk, shared })
+    Ok(FileSize { name: name.to_owned(), length: metadata.len(), on_disk, shared })
 }

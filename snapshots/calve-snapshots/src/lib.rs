@@ -35,7 +35,7 @@
 //! # fn thaw(host: &Host) -> Result<(), Error> {
 //! let store = Store::open("/var/lib/calve")?;
 //! let snapshot = store.snapshot("resize", host, Verify::Stamped)?;
-//! let ram = snapshot.memory(); // the very handle that was verified: map it, pass it on
+//! let ram = snapshot.memory(); // the very handles that were verified: map them, pass them on
 //! let layout = &snapshot.manifest().machine.memory;
 //! for section in snapshot.state().sections() { /* hand to the machine */ }
 //! # let _ = (ram, layout); Ok(()) }
@@ -61,7 +61,7 @@ pub use digest::Digest;
 pub use error::{Damage, Error};
 pub use host::{Architecture, Host};
 pub use inspect::Inspection;
-pub use manifest::{Cpu, Function, Manifest, Recipe};
+pub use manifest::{Cpu, Extent, Function, Manifest, Recipe};
 pub use memory::{FileMemory, MemoryLayout, MemoryRegion, MemorySource};
 pub use snapshot::{Snapshot, Verify};
 pub use state::{Section, State, StateError};

@@ -14,14 +14,19 @@ use serde::{Deserialize, Serialize};
 use crate::{Architecture, Digest, MemoryLayout};
 
 mod check;
+mod extents;
 #[cfg(test)]
 mod tests;
 
 pub use check::ManifestError;
 pub(crate) use check::identify;
+pub use extents::{Extent, MAX_EXTENTS};
 
 /// The format version this crate reads and writes.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
+
+/// Most memory layers.
+pub const MAX_LAYERS: usize = 16;
 /// Largest `manifest.json`, in bytes.
 pub const MAX_MANIFEST_LEN: usize = 1 << 20;
 
@@ -63,7 +68,7 @@ pub struct Blob {
     pub length: u64,
 }
 
-/// A memory file.
+/// A memory file: the lowest has all of memory, those above it what differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
@@ -79,6 +84,9 @@ pub struct Layer {
     pub pages: u64,
     /// Runs they form.
     pub runs: u64,
+    /// What of memory it has, in place of the layers below. Of the lowest there is no need to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extents: Option<Vec<Extent>>,
 }
 
 /// The processor that the frozen guest has seen.
@@ -97,6 +105,8 @@ pub struct Cpu {
 pub struct Machine {
     /// Number of vCPUs, at least one.
     pub vcpus: u8,
+    /// Number of disks: the root, and if there are two, the function's code.
+    pub disks: u8,
     /// RAM in MiB: the size of the layout.
     pub memory_mib: u32,
     /// Where RAM lies.
@@ -113,7 +123,7 @@ pub struct Images {
     pub kernel: Blob,
     /// The root file system.
     pub root: Blob,
-    /// The function's code, where there is any.
+    /// The function's code. A machine that has a disk for it and no code is a runtime that functions stand on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Blob>,
 }
@@ -140,6 +150,13 @@ pub struct Function {
     pub env: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// Whether this is a runtime without a function, for functions to stand on.
+    pub fn is_runtime(&self) -> bool {
+        self.machine.disks == 2 && self.images.code.is_none()
+    }
+}
+
 /// What only the builder knows; the [`Draft`](crate::Draft) adds the rest of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -147,6 +164,8 @@ pub struct Recipe {
     pub cpu: Cpu,
     /// Number of vCPUs.
     pub vcpus: u8,
+    /// Number of disks.
+    pub disks: u8,
     /// The kernel's command line.
     pub cmdline: String,
     /// The function that was warmed.
@@ -173,7 +192,7 @@ pub struct Manifest {
     pub images: Images,
     /// The `state` file.
     pub state: Blob,
-    /// Memory files, lowest first. This version of the format has exactly one, which is complete.
+    /// Memory files, lowest first.
     pub layers: Vec<Layer>,
     /// The `workset` file, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

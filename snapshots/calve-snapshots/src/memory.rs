@@ -4,6 +4,10 @@
 //! [`MemoryLayout`] one after the other, without the hole below 4 GiB), and pages that are all zero
 //! are holes in it. So it is mapped as it lies, one `mmap` per region.
 //!
+//! A snapshot that was made from another has that one's files, under the same names and as links to the same
+//! bytes, and above them one of its own. Such an upper layer is as long as RAM, too; the manifest says what of
+//! RAM it has (zeros included), and everything else in it is a hole.
+//!
 //! # The digest
 //!
 //! Which pages a file system stores is its own affair, so the digest is not taken over the file's
@@ -28,6 +32,11 @@ pub use layout::{LayoutError, MAX_RAM, MAX_REGIONS, MemoryLayout, MemoryRegion};
 pub use runs::Summary;
 pub(crate) use runs::{Fault, summarise, write};
 pub use source::{FileMemory, MemorySource};
+
+/// What a snapshot calls its memory layer of that number, from 0.
+pub(crate) fn file_name(layer: usize) -> String {
+    format!("memory.{layer}")
+}
 
 /// Granularity of zero detection, in bytes: the x86 base page.
 pub const PAGE: usize = 4096;

@@ -34,7 +34,7 @@ pub struct Snapshot {
     manifest: Manifest,
     state: State,
     state_file: File,
-    memory: File,
+    memory: Vec<File>,
     workset: Workset,
     kernel: File,
     root: File,
@@ -67,8 +67,9 @@ impl Snapshot {
         &self.state_file
     }
 
-    /// The machine's memory, read-only; `manifest().machine.memory` says what lies where.
-    pub fn memory(&self) -> &File {
+    /// The layers of the machine's memory, read-only and lowest first; `manifest().layers` says what each has,
+    /// `manifest().machine.memory` what lies where.
+    pub fn memory(&self) -> &[File] {
         &self.memory
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! <store>/
 //!   names/<name>          symbolic link to ../snapshots/<id>, replaced by one rename
-//!   snapshots/<id>/       manifest.json, state, memory.0; id = SHA-256 of manifest.json
+//!   snapshots/<id>/       manifest.json, state, memory.0, …; id = SHA-256 of manifest.json
 //!   images/<digest>       kernels, root and code images, each once
 //!   stamps/<digest>       which file was found to have that digest (see `stamp`)
 //!   tmp/<name>/           the draft of <name>, locked by its builder

@@ -12,7 +12,7 @@ use crate::*;
 
 /// SHA-256 of `golden/manifest.json`, computed with sha256sum(1).
 pub(crate) const GOLDEN_ID: &str =
-    "534f7aa78aae8e51a3607313abe720cdc777bb0c03531875131b49097eba84e7";
+    "73196f1a83ab866e620a57982b9feefc0c4b4ba7416e678dda06b6aab2ea93ed";
 pub(crate) const KERNEL: &[u8] = b"golden kernel\n";
 pub(crate) const ROOT: &[u8] = b"golden root\n";
 
@@ -76,7 +76,14 @@ pub(crate) fn host() -> Host {
 
 pub(crate) fn recipe() -> Recipe {
     let Manifest { cpu, machine, function, stats, .. } = golden_manifest().try_into().unwrap();
-    Recipe { cpu, vcpus: machine.vcpus, cmdline: machine.cmdline, function, stats }
+    Recipe {
+        cpu,
+        vcpus: machine.vcpus,
+        disks: machine.disks,
+        cmdline: machine.cmdline,
+        function,
+        stats,
+    }
 }
 
 /// When the golden snapshot was made.

@@ -38,5 +38,5 @@ pub(crate) fn attach(
 }
 
 fn disk(spec: DiskSpec, files: &mut Files) -> Result<Disk, ControlError> {
-    Ok(Disk { file: files.file()?, access: spec.access(), id: spec.id })
+    Ok(Disk { file: files.file()?, access: spec.access(), id: spec.id, room: spec.room })
 }

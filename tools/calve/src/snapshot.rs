@@ -8,6 +8,7 @@ use crate::progress::Bar;
 use crate::store::{self, Place};
 use crate::{interrupt, stdio};
 
+mod base;
 mod build;
 mod ls;
 

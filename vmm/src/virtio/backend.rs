@@ -51,6 +51,10 @@ pub struct Disk {
     pub access: Access,
     /// Serial number shown to the guest; cut after 20 bytes (VIRTIO 1.3, §5.2.6.1).
     pub id: String,
+    /// Bytes that the disk has at least, as the guest sees it; what the file lacks of them reads as zeros. So
+    /// disks of the same machine can differ in length, one frozen with it and another thawed with it. For a
+    /// disk that the guest may write to, 0.
+    pub room: u64,
 }
 
 /// The host's side of a vsock device.

@@ -106,6 +106,10 @@ async function onFrame(kind, payload) {
     case 'I':
       invoke(payload);
       break;
+    case 'L':
+      becomeFunction(JSON.parse(payload.toString()));
+      start();
+      break;
     case 'F':
       try {
         link.send('F', Buffer.from(String(await freeze.beforeSnapshot())));
@@ -149,13 +153,30 @@ function die(error, name, status) {
 process.on('uncaughtException', (error) => die(error, undefined, 129));
 process.on('unhandledRejection', (error) => die(error, 'Runtime.UnhandledPromiseRejection', 128));
 
-load(process.env._HANDLER, process.env.LAMBDA_TASK_ROOT).then(
-  (loaded) => {
-    handler = loaded;
-    link.send('R');
-  },
-  (error) => {
-    const described = error instanceof InitError ? error.json : describe(error);
-    link.sendLast('E', described, () => process.exit(1));
-  },
-);
+/** Takes a function's environment, and the folder that its code has been mounted over. */
+function becomeFunction(env) {
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, env);
+  process.chdir(env.LAMBDA_TASK_ROOT);
+}
+
+function start() {
+  load(process.env._HANDLER, process.env.LAMBDA_TASK_ROOT).then(
+    (loaded) => {
+      handler = loaded;
+      link.send('R');
+    },
+    (error) => {
+      const described = error instanceof InitError ? error.json : describe(error);
+      link.sendLast('E', described, () => process.exit(1));
+    },
+  );
+}
+
+// Started before its function is known, this process becomes that function's later.
+if (process.env.CALVE_PRELOAD) {
+  delete process.env.CALVE_PRELOAD;
+  link.send('R');
+} else {
+  start();
+}

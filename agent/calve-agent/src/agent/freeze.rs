@@ -179,7 +179,7 @@ impl<P: Place> Agent<P> {
     }
 }
 
-fn agent_error(error: &PlaceError) -> FunctionError {
+pub(super) fn agent_error(error: &PlaceError) -> FunctionError {
     let text = format!("agent {error}: {}", error.source);
     FunctionError::new(ErrorKind::Agent, "Calve.AgentError", text)
 }

@@ -9,9 +9,9 @@ use calve_proto::limits::{
 use calve_proto::wire::guest_frame::Body as Reply;
 use calve_proto::wire::host_frame::Body;
 use calve_proto::wire::protocol_error::Code;
-use calve_proto::wire::{Configure, Hello, Pong, ProtocolError, ThawFacts, Welcome};
+use calve_proto::wire::{Configure, Hello, Pong, Preload, ProtocolError, ThawFacts, Welcome};
 
-use super::Agent;
+use super::{Agent, Stage};
 use crate::control::Control;
 use crate::place::Place;
 use crate::runtime::Function;
@@ -131,6 +131,9 @@ impl<P: Place> Agent<P> {
                 control.closing = true;
             }
         }
+        if let Some(preload) = hello.preload {
+            self.preload(preload)?;
+        }
         if let Some(configure) = hello.configure {
             self.configure(configure)?;
         }
@@ -149,8 +152,21 @@ impl<P: Place> Agent<P> {
             return refuse(Code::Unexpected, "a machine is configured once");
         }
         check_configure(&configure)?;
-        self.function = Some(Function::new(configure));
-        self.start(true);
+        if self.running.as_ref().is_some_and(|running| !matches!(running.stage, Stage::Serving)) {
+            return refuse(Code::Unexpected, "the runtime is not ready to take a function");
+        }
+        self.take_function(Function::new(configure));
+        Ok(())
+    }
+
+    fn preload(&mut self, preload: Preload) -> Result<(), Refusal> {
+        if self.function.is_some() || self.running.is_some() {
+            return refuse(Code::Unexpected, "a runtime is started once, before anything else");
+        }
+        let Preload { runtime, init_timeout_ms } = preload;
+        let configure = Configure { runtime, init_timeout_ms, ..Configure::default() };
+        check_configure(&configure)?;
+        self.start_runtime(Function::new(configure));
         Ok(())
     }
 }

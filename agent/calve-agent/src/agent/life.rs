@@ -5,24 +5,76 @@
 
 use std::time::{Duration, Instant};
 
-use calve_proto::wire::{InitFailed, RuntimeExited, guest_frame::Body};
+use calve_proto::wire::{InitFailed, Ready, RuntimeExited, guest_frame::Body};
 use calve_proto::{ErrorKind, Exit, FunctionError};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::freeze::agent_error;
 use super::{Agent, Running, Stage};
 use crate::oom::KernelLog;
 use crate::place::Place;
-use crate::runtime::launch;
+use crate::runtime::{Function, Start, adoptable, has_shim, launch};
 use crate::signals;
 
 impl<P: Place> Agent<P> {
+    /// Takes the function that this machine is for, and starts it: in the runtime that was preloaded, or in a new one.
+    pub(super) fn take_function(&mut self, function: Function) {
+        if let Err(error) = self.place.mount_code() {
+            let error = agent_error(&error);
+            self.send(Body::InitFailed(InitFailed { error: Some(error.into()) }));
+            return;
+        }
+        let adopts = self.preloaded.take().is_some_and(|runtime| {
+            runtime == function.configure.runtime && adoptable(&self.place, &function)
+        });
+        let function = self.function.insert(function);
+        match &mut self.running {
+            Some(running) if adopts => {
+                running.started = Instant::now();
+                running.stage = Stage::Starting { announce: true };
+                let limit = Duration::from_millis(function.configure.init_timeout_ms.into());
+                running.deadline = Some(running.started + limit);
+                running.kernel_log = KernelLog::from_now();
+                running.launch.become_function(&self.place, function);
+            }
+            _ => {
+                self.discard_runtime();
+                self.start(true);
+            }
+        }
+    }
+
+    /// Starts a runtime without a function, to be taken by one later.
+    pub(super) fn start_runtime(&mut self, nobody: Function) {
+        self.preloaded = Some(nobody.configure.runtime.clone());
+        if has_shim(&nobody.configure.runtime) {
+            self.begin(&nobody, Start::Runtime, true);
+        } else {
+            self.send(Body::Ready(Ready { init_us: 0 }));
+        }
+    }
+
+    /// Ends a runtime that is to become nobody's.
+    fn discard_runtime(&mut self) {
+        self.kill_function();
+        if let Some(running) = self.running.take() {
+            signals::wait_for_end(running.launch.pid);
+        }
+    }
+
     /// Starts the configured runtime. `announce`: the host waits for Ready or InitFailed.
     pub(super) fn start(&mut self, announce: bool) {
-        let Some(function) = &self.function else { return };
+        if let Some(function) = self.function.take() {
+            self.begin(&function, Start::Function, announce);
+            self.function = Some(function);
+        }
+    }
+
+    fn begin(&mut self, function: &Function, start: Start, announce: bool) {
         let started = Instant::now();
         let kernel_log = KernelLog::from_now();
-        match launch(&self.place, function) {
+        match launch(&self.place, function, start) {
             Ok(launch) => {
                 let limit = Duration::from_millis(function.configure.init_timeout_ms.into());
                 self.running = Some(Running {

@@ -76,6 +76,8 @@ pub(crate) struct Agent<P> {
     signals: Signals,
     control: Option<Control>,
     function: Option<Function>,
+    /// The language of a runtime that was started without a function.
+    preloaded: Option<String>,
     running: Option<Running>,
     call: Option<Call>,
     seen: Seen,
@@ -94,6 +96,7 @@ impl<P: Place> Agent<P> {
             signals: Signals::new()?,
             control: None,
             function: None,
+            preloaded: None,
             running: None,
             call: None,
             seen: Seen::default(),

@@ -91,6 +91,10 @@ impl Place for Guest {
         Path::new(TASK_ROOT)
     }
 
+    fn mount_code(&mut self) -> Result<(), PlaceError> {
+        mounts::mount_code()
+    }
+
     fn run_dir(&self) -> &Path {
         Path::new(RUN_DIR)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /            overlay: the read-only root image below, a tmpfs above (writes stay in guest memory)
-//! /var/task    the code image (EROFS on /dev/vdb), read-only
+//! /var/task    the code image (EROFS on /dev/vdb), read-only; mounted when the function is known
 //! /proc /sys /dev /dev/pts /dev/shm /run /tmp
 //! ```
 
@@ -68,7 +68,8 @@ pub(super) fn mount_all() -> Result<(), PlaceError> {
             _ => {}
         }
     }
-    mount_code().map_err(PlaceError::doing("mount the code image on /var/task"))
+    // A folder of the overlay until there is code.
+    std::fs::create_dir_all(super::TASK_ROOT).map_err(PlaceError::doing("create /var/task"))
 }
 
 /// The failure's name, by mount point.
@@ -103,11 +104,11 @@ fn overlay_root() -> io::Result<()> {
 }
 
 /// Mounts the function's code, if the machine has a disk for it.
-fn mount_code() -> io::Result<()> {
-    std::fs::create_dir_all(super::TASK_ROOT)?;
+pub(super) fn mount_code() -> Result<(), PlaceError> {
     if !Path::new(CODE_DISK).exists() {
         return Ok(());
     }
     let flags = NO_DEV.union(MsFlags::MS_RDONLY);
-    Ok(mount(Some(CODE_DISK), super::TASK_ROOT, Some("erofs"), flags, None::<&str>)?)
+    mount(Some(CODE_DISK), super::TASK_ROOT, Some("erofs"), flags, None::<&str>)
+        .map_err(PlaceError::doing("mount the code image on /var/task"))
 }

@@ -48,6 +48,11 @@ const SHIM_FILES: [(&str, &str); 11] = [
     ("node/freeze.cjs", include_str!("../../shims/node/freeze.cjs")),
 ];
 
+/// Name of a function's own runtime.
+const BOOTSTRAP: &str = "bootstrap";
+/// Tells a shim that its function comes later. Set by us alone.
+const PRELOAD: &str = "CALVE_PRELOAD";
+
 /// Why no process came to be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaunchError {
@@ -89,22 +94,71 @@ struct Program {
     args: Vec<PathBuf>,
 }
 
+/// What a runtime is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Its function, at once.
+    Function,
+    /// A function that it is told of later.
+    Runtime,
+}
+
+/// Variables that a process reads when it starts, by prefix: a function that sets one gets a process of its own.
+const READ_AT_START: [&str; 14] = [
+    "PYTHON", "NODE_", "LD_", "GLIBC_", "MALLOC_", "OPENSSL_", "SSL_", "UV_", "LC_", "LANG", "TZ",
+    "HOME", "PATH", "ICU_",
+];
+
+/// Whether a runtime without a function can become this one's.
+pub(crate) fn adoptable(place: &impl Place, function: &Function) -> bool {
+    let early = |name: &str| READ_AT_START.iter().any(|prefix| name.starts_with(prefix));
+    !is_executable(&place.task_root().join(BOOTSTRAP))
+        && !function.configure.env.iter().any(|variable| early(&variable.name))
+}
+
+/// Whether a runtime has a shim of ours.
+pub(crate) fn has_shim(runtime: &str) -> bool {
+    runtime.starts_with("python") || runtime.starts_with("node")
+}
+
+impl Launch {
+    /// Tells a runtime without a function which one it is.
+    pub(crate) fn become_function(&mut self, place: &impl Place, function: &Function) {
+        self.logs.set_limit(function.configure.log_limit);
+        let path = place.search_path();
+        let env = environment(function, place.task_root(), &path, None);
+        if let Backend::Shim(link) = &mut self.backend {
+            link.load(env.into_iter().collect());
+        }
+    }
+}
+
 /// Starts the runtime of `function`.
-pub(crate) fn launch(place: &impl Place, function: &Function) -> Result<Launch, LaunchError> {
-    let bootstrap = place.task_root().join("bootstrap");
-    if is_executable(&bootstrap) {
+pub(crate) fn launch(
+    place: &impl Place,
+    function: &Function,
+    start: Start,
+) -> Result<Launch, LaunchError> {
+    let bootstrap = place.task_root().join(BOOTSTRAP);
+    if start == Start::Function && is_executable(&bootstrap) {
         let api = LambdaApi::listen(place.api_address())
             .map_err(|e| LaunchError::System("listen for the Runtime API", e))?;
         let program = Program { path: bootstrap, args: Vec::new() };
         let address = Some(api.address());
-        let (pid, logs) = spawn(place, function, &program, address, None)?;
+        let env = environment(function, place.task_root(), &place.search_path(), address);
+        let (pid, logs) = spawn(place, env, &program, function.configure.log_limit, None)?;
         return Ok(Launch { pid, backend: Backend::Api(Box::new(api)), logs });
     }
     let program = shim_program(place, &function.configure.runtime)?;
     let (ours, theirs) =
         UnixStream::pair().map_err(|e| LaunchError::System("open the shim's socket", e))?;
     ours.set_nonblocking(true).map_err(|e| LaunchError::System("open the shim's socket", e))?;
-    let (pid, logs) = spawn(place, function, &program, None, Some(theirs.into()))?;
+    let mut env = environment(function, place.task_root(), &place.search_path(), None);
+    if start == Start::Runtime {
+        env.push((PRELOAD.into(), "1".into()));
+    }
+    let limit = function.configure.log_limit;
+    let (pid, logs) = spawn(place, env, &program, limit, Some(theirs.into()))?;
     Ok(Launch { pid, backend: Backend::Shim(ShimLink::new(ours)), logs })
 }
 
@@ -147,12 +201,11 @@ fn is_executable(path: &Path) -> bool {
 /// Starts `program` in a process group of its own, its output in our pipes.
 fn spawn(
     place: &impl Place,
-    function: &Function,
+    env: Vec<(String, String)>,
     program: &Program,
-    api: Option<std::net::SocketAddr>,
+    log_limit: u64,
     shim: Option<OwnedFd>,
 ) -> Result<(Pid, LogPump), LaunchError> {
-    let env = environment(function, place.task_root(), &place.search_path(), api);
     let mut command = Command::new(&program.path);
     command
         .args(&program.args)
@@ -181,5 +234,5 @@ fn spawn(
     }
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     // `child` is dropped unwaited: the agent reaps every child in one place.
-    Ok((pid, LogPump::new(stdout, stderr, function.configure.log_limit)))
+    Ok((pid, LogPump::new(stdout, stderr, log_limit)))
 }

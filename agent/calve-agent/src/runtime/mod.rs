@@ -10,7 +10,7 @@ mod launch;
 pub(crate) mod shim;
 
 pub(crate) use errors::parse_error;
-pub(crate) use launch::{Launch, launch};
+pub(crate) use launch::{Launch, Start, adoptable, has_shim, launch};
 
 use std::io;
 

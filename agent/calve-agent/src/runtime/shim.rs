@@ -5,6 +5,7 @@
 //! | agent → shim | payload |
 //! | --- | --- |
 //! | `I` invoke | one line of JSON (`requestId`, `deadlineMs`, `functionArn`, `traceId`), `\n`, the event |
+//! | `L` take a function: the whole environment; sent once, to a shim that was started without one | object of strings |
 //! | `F` run the before_snapshot hooks, collect garbage | – |
 //! | `S` draw random bytes: the clock is backdated (see `agent/freeze.rs`) | – |
 //! | `T` this is a clone now: reseed, run the after_restore hooks | – |
@@ -24,6 +25,7 @@
 //! The error object is AWS Lambda's (`errorType`, `errorMessage`, `stackTrace`), with an optional `kind`. User code lives
 //! in the shim's process and may write here, too: lengths are bounded, and a frame that is none ends the runtime.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -85,6 +87,16 @@ impl ShimLink {
             Request::AfterRestore => b'T',
         };
         self.output.extend([kind, 0, 0, 0, 0]);
+    }
+
+    /// Has a shim without a function load the one that `env` names.
+    pub(crate) fn load(&mut self, env: BTreeMap<String, String>) {
+        let json = serde_json::json!(env).to_string();
+        // The environment is bounded far below 4 GiB.
+        let len = u32::try_from(json.len()).unwrap_or(u32::MAX);
+        self.output.push(b'L');
+        self.output.extend(len.to_le_bytes());
+        self.output.extend(json.as_bytes());
     }
 
     pub(crate) fn invoke(&mut self, invocation: &Invocation) {

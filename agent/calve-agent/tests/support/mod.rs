@@ -100,6 +100,15 @@ impl Machine {
         session
     }
 
+    /// Starts a runtime without a function.
+    pub(crate) fn preload(&self, runtime: &str) -> Session<UnixStream> {
+        let mut session = self.connect();
+        let preload = wire::Preload { runtime: runtime.into(), init_timeout_ms: 30_000 };
+        session.open(Opening { preload: Some(preload), ..Opening::default() }).unwrap();
+        session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
+        session
+    }
+
     /// Configures the machine with something that does not come up.
     pub(crate) fn start_failing(&self, configure: wire::Configure) -> FunctionError {
         let mut session = self.connect();

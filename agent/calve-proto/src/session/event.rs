@@ -10,6 +10,8 @@ use crate::{Exit, FunctionError};
 pub struct Opening<'a> {
     /// Start the function's runtime (cold boot).
     pub configure: Option<wire::Configure>,
+    /// Start a runtime without a function (cold boot).
+    pub preload: Option<wire::Preload>,
     /// Make this clone itself (after a thaw).
     pub thaw: Option<wire::ThawFacts>,
     /// Call the function.

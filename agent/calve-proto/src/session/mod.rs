@@ -139,13 +139,18 @@ impl<S: Read + Write> Session<S> {
         opening.configure.as_ref().map_or(Ok(()), request::check_configure)?;
         opening.thaw.as_ref().map_or(Ok(()), request::check_thaw)?;
         opening.call.as_ref().map_or(Ok(()), request::check_call)?;
-        let Opening { configure, thaw, call } = opening;
+        opening.preload.as_ref().map_or(Ok(()), request::check_preload)?;
+        if opening.preload.is_some() && opening.configure.is_some() {
+            return Err(SessionError::Misuse("a runtime without a function is not configured yet"));
+        }
+        let Opening { configure, preload, thaw, call } = opening;
         self.due.opened = true;
         self.due.welcome = true;
-        self.due.ready = configure.is_some();
+        self.due.ready = configure.is_some() || preload.is_some();
         self.due.thawed = thaw.is_some();
         let hello = |invoke| {
-            Body::Hello(wire::Hello { protocol_version: PROTOCOL_VERSION, configure, thaw, invoke })
+            let protocol_version = PROTOCOL_VERSION;
+            Body::Hello(wire::Hello { protocol_version, configure, thaw, invoke, preload })
         };
         match call {
             None => self.send(hello(None)),

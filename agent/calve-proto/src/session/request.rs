@@ -42,6 +42,10 @@ pub(super) fn check_configure(configure: &wire::Configure) -> Result<(), Session
     )
 }
 
+pub(super) fn check_preload(preload: &wire::Preload) -> Result<(), SessionError> {
+    bounded(preload.runtime.len() <= MAX_LABEL, "runtime", "at most 512 bytes")
+}
+
 pub(super) fn check_thaw(thaw: &wire::ThawFacts) -> Result<(), SessionError> {
     bounded(SEED_LEN.contains(&thaw.seed.len()), "seed", "32 to 256 bytes")?;
     bounded(is_id(&thaw.machine_id), "machine id", "1 to 64 letters, digits, `-`, `_` or `.`")?;

@@ -102,6 +102,8 @@ pub struct DiskSpec {
     pub writable: bool,
     /// Serial number shown to the guest.
     pub id: String,
+    /// Bytes that the guest sees at least, whatever its file has.
+    pub room: u64,
 }
 
 impl DiskSpec {

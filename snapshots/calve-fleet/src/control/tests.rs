@@ -15,7 +15,7 @@ fn send_raw(socket: &Socket, bytes: &[u8]) {
 }
 
 fn thaw() -> Command {
-    let disk = |id: &str| DiskSpec { writable: false, id: id.into() };
+    let disk = |id: &str| DiskSpec { writable: false, id: id.into(), room: 0 };
     Command::Thaw(Thaw {
         state_len: 10_000,
         layers: 1,

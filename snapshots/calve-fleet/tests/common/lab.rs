@@ -73,6 +73,7 @@ impl Lab {
             function: function(handler),
             warm: warm.iter().map(|event| event.to_vec()).collect(),
             up_timeout: SLOW,
+            base: None,
         };
         build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map(drop)
     }

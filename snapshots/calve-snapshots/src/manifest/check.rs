@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::{
-    Blob, Function, Images, Layer, MANIFEST_VERSION, MAX_MANIFEST_LEN, Manifest, MediaType,
+    Blob, Extent, Function, Images, Layer, MANIFEST_VERSION, MAX_LAYERS, MAX_MANIFEST_LEN,
+    Manifest, MediaType,
 };
-use crate::memory::PAGE;
+use crate::memory::{self, PAGE};
 use crate::state::MAX_STATE_LEN;
 use crate::workset::MAX_WORKSET_LEN;
 
@@ -58,6 +59,11 @@ impl Manifest {
         let size = self.machine.memory.size();
         require(self.format_version == MANIFEST_VERSION, "another format version")?;
         require(self.machine.vcpus > 0, "a machine without a vCPU")?;
+        let disks = self.machine.disks;
+        require(
+            disks == 2 || (disks == 1 && code.is_none()),
+            "a machine whose disks are not its root and its code",
+        )?;
         require(
             u64::from(self.machine.memory_mib) << 20 == size,
             "`memory_mib` is not the size of the memory layout",
@@ -78,16 +84,25 @@ impl Manifest {
         )?;
         let short = |text: &str| text.len() <= MAX_LABEL && !text.contains(char::is_control);
         require(short(handler) && short(runtime), "`handler` or `runtime` is no short line")?;
-        let [layer] = &self.layers[..] else {
-            return Err(ManifestError::Invalid("want exactly one memory layer"));
-        };
-        check_layer(layer, size)
+        require(
+            (1..=MAX_LAYERS).contains(&self.layers.len()),
+            "want at least one memory layer, and not too many",
+        )?;
+        self.layers.iter().enumerate().try_for_each(|(n, layer)| check_layer(n, layer, size))
     }
 }
 
-fn check_layer(layer: &Layer, size: u64) -> Result<(), ManifestError> {
+fn check_layer(number: usize, layer: &Layer, size: u64) -> Result<(), ManifestError> {
     // Fixed, not just checked for slashes: a manifest never gets to choose which file is opened.
-    require(layer.file == "memory.0", "the memory layer is not called `memory.0`")?;
+    require(
+        layer.file == memory::file_name(number),
+        "memory layers are not called `memory.0`, `memory.1`, …",
+    )?;
+    let sound = match &layer.extents {
+        None => number == 0,
+        Some(extents) => number > 0 && Extent::are_sound(extents, size),
+    };
+    require(sound, "the extents of a memory layer are missing or out of place")?;
     require(layer.media_type == MediaType::Memory, "a blob has the wrong media type")?;
     require(layer.length == size, "the memory layer is not as long as the memory layout")?;
     require(

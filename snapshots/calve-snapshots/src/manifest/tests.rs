@@ -42,9 +42,11 @@ fn unknown_and_missing_fields_are_refused() {
 fn what_does_not_add_up_is_refused() {
     let layer = json!({"file": "memory.0"});
     let cases: &[(&str, Value, &str)] = &[
-        ("/format_version", json!(2), "format version"),
+        ("/format_version", json!(1), "format version"),
         ("/machine/vcpus", json!(0), "vCPU"),
         ("/machine/vcpus", json!(256), "256"),
+        ("/machine/disks", json!(0), "disks"),
+        ("/machine/disks", json!(3), "disks"),
         ("/machine/memory_mib", json!(2), "memory_mib"),
         ("/machine/memory", json!([]), "memory regions"),
         ("/machine/memory/1/gpa", json!(4096), "overlaps"),
@@ -57,6 +59,8 @@ fn what_does_not_add_up_is_refused() {
         ("/layers", json!([]), "one memory layer"),
         ("/layers/0", layer, "missing field"),
         ("/layers/0/file", json!("../../../etc/passwd"), "memory.0"),
+        ("/layers/0/file", json!("memory.1"), "memory.0"),
+        ("/layers/0", upper(0, json!([[0, 1]])), "extents"),
         ("/layers/0/length", json!(4096), "as long as"),
         ("/layers/0/pages", json!(257), "more pages"),
         ("/layers/0/runs", json!(6), "more pages"),
@@ -65,6 +69,36 @@ fn what_does_not_add_up_is_refused() {
         let error = with(|m| *m.pointer_mut(place).unwrap() = value.clone()).unwrap_err();
         assert!(error.contains(wanted), "{place}: {error}");
     }
+}
+
+/// The golden layer, as number `n` and with extents.
+fn upper(n: usize, extents: Value) -> Value {
+    let golden: Value = serde_json::from_slice(golden_manifest()).unwrap();
+    let mut layer = golden["layers"][0].clone();
+    layer["file"] = json!(format!("memory.{n}"));
+    layer["extents"] = extents;
+    layer
+}
+
+#[test]
+fn upper_layers_say_what_they_have() {
+    let add = |layers: &[Value]| {
+        with(|m| layers.iter().for_each(|l| m["layers"].as_array_mut().unwrap().push(l.clone())))
+    };
+    assert!(add(&[upper(1, json!([[0, 2], [2, 1], [200, 56]]))]).is_ok());
+    assert!(add(&[upper(1, json!([])), upper(2, json!([[9, 1]]))]).is_ok());
+    for (layer, wanted) in [
+        (upper(1, Value::Null), "extents"),
+        (upper(1, json!([[0, 0]])), "extents"),
+        (upper(1, json!([[200, 57]])), "extents"),
+        (upper(1, json!([[5, 1], [4, 1]])), "extents"),
+        (upper(2, json!([[0, 1]])), "memory.1"),
+    ] {
+        let error = add(std::slice::from_ref(&layer)).unwrap_err();
+        assert!(error.contains(wanted), "{layer}: {error}");
+    }
+    let many: Vec<_> = (1..=MAX_LAYERS).map(|n| upper(n, json!([]))).collect();
+    assert!(add(&many).unwrap_err().contains("not too many"));
 }
 
 #[test]

@@ -43,46 +43,6 @@ impl<'a> FileMemory<'a> {
     }
 }
 
-impl FileMemory<'_> {
-    /// The stretches of the file that hold data, as offset and bytes, ascending: at most `most`, so
-    /// with as many of the larger holes left out as that allows. Holes below `least` bytes are not
-    /// worth a mapping.
-    pub fn stretches(&self, least: u64, most: usize) -> io::Result<Vec<(u64, u64)>> {
-        let mut all = Vec::<(u64, u64)>::new();
-        let mut from = 0;
-        while let Some(data) = self.next_data(from)? {
-            let end = self.end_of_data(data)?;
-            match all.last_mut() {
-                Some((offset, len)) if data - (*offset + *len) < least => *len = end - *offset,
-                _ => all.push((data, end - data)),
-            }
-            from = end;
-        }
-        if all.len() <= most {
-            return Ok(all);
-        }
-        // The gaps that stay are the largest; what is between two others is one stretch.
-        let gap = |n: &usize| all[*n].0 - (all[n - 1].0 + all[n - 1].1);
-        let mut gaps: Vec<usize> = (1..all.len()).collect();
-        gaps.sort_unstable_by_key(|n| std::cmp::Reverse(gap(n)));
-        gaps.truncate(most.saturating_sub(1));
-        gaps.sort_unstable();
-        let starts = std::iter::once(0).chain(gaps.iter().copied());
-        let ends = gaps.iter().copied().chain([all.len()]);
-        let joined = starts.zip(ends).map(|(from, to)| {
-            let (first, last) = (all[from], all[to - 1]);
-            (first.0, last.0 + last.1 - first.0)
-        });
-        Ok(joined.collect())
-    }
-
-    fn end_of_data(&self, offset: u64) -> io::Result<u64> {
-        let offset = i64::try_from(offset).map_err(io::Error::other)?;
-        let end = lseek(self.file, offset, Whence::SeekHole)?;
-        u64::try_from(end).map_err(io::Error::other)
-    }
-}
-
 impl MemorySource for FileMemory<'_> {
     fn layout(&self) -> &MemoryLayout {
         self.layout

@@ -161,24 +161,3 @@ proptest! {
         prop_assert_eq!(summary_of(&file, &ram.layout), summary);
     }
 }
-
-#[test]
-fn stretches_leave_out_the_largest_holes() {
-    const MIB: u64 = 1 << 20;
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(128 * MIB).unwrap();
-    // Data at 0, 4, 5, 32, 40 and 100 MiB: holes of 4, 1, 27, 8 and 60 MiB, and the rest.
-    for at in [0, 4, 5, 32, 40, 100] {
-        file.write_all_at(&[1; PAGE], at * MIB).unwrap();
-    }
-    let layout = MemoryLayout::new([(0, 128 * MIB)]).unwrap();
-    let memory = FileMemory::new(&file, &layout).unwrap();
-    let of = |least, most| {
-        let found = memory.stretches(least, most).unwrap();
-        found.into_iter().map(|(offset, len)| (offset / MIB, len)).collect::<Vec<_>>()
-    };
-    assert_eq!(of(P, 64).len(), 6);
-    assert_eq!(of(2 * MIB, 64)[1], (4, MIB + P));
-    assert_eq!(of(P, 3), [(0, 5 * MIB + P), (32, 8 * MIB + P), (100, P)]);
-    assert_eq!(of(P, 1), [(0, 100 * MIB + P)]);
-}

@@ -35,9 +35,9 @@ pub(crate) fn open(
     let found = store.find(name)?;
     let (manifest, dir) = found.manifest(host)?;
     let Manifest { images, .. } = &manifest;
-    let layer = &manifest.layers[0]; // a manifest that parsed has exactly one
     let state_file = found.file(&dir, "state", manifest.state.length)?;
-    let memory = found.file(&dir, &layer.file, layer.length)?;
+    let layers = manifest.layers.iter().map(|layer| found.file(&dir, &layer.file, layer.length));
+    let memory = layers.collect::<Result<Vec<_>, _>>()?;
     let workset_file = manifest.workset.map(|blob| found.file(&dir, "workset", blob.length));
     let workset_file = workset_file.transpose()?;
     let kernel = found.image(&images.kernel)?;
@@ -51,7 +51,9 @@ pub(crate) fn open(
         _ => Workset::default(),
     };
     let mut reading = Reading { found, verify, done: 0, total: to_read(&manifest), progress };
-    reading.memory(&memory, layer, &manifest)?;
+    for (layer, file) in manifest.layers.iter().zip(&memory) {
+        reading.memory(file, layer, &manifest)?;
+    }
     for (blob, file) in images.iter().zip([&kernel, &root].into_iter().chain(&code)) {
         reading.image(file, blob)?;
     }

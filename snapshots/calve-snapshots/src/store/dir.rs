@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +99,13 @@ impl Dir {
     /// Gives the file `name` a second name, `to/new_name`; one that exists already is an error.
     pub(crate) fn link(&self, name: &str, to: &Self, new_name: &str) -> Result<(), Errno> {
         linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty())
+    }
+
+    /// Gives an open file a name here; it must still have another.
+    pub(crate) fn link_open(&self, file: &File, name: &str) -> Result<(), Error> {
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(AT_FDCWD, open.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW)
+            .map_err(io_error("link", self.path_of(name)))
     }
 
     pub(crate) fn symlink(&self, target: &str, name: &str) -> Result<(), Error> {

@@ -15,10 +15,12 @@ use nix::fcntl::FlockArg;
 use super::dir::{Dir, Lock, seal};
 use super::{LINK, Store};
 use crate::manifest::{
-    Blob, Images, Layer, MANIFEST_VERSION, Machine, Manifest, MediaType, Recipe,
+    Blob, Extent, Images, Layer, MANIFEST_VERSION, Machine, Manifest, MediaType, Recipe,
 };
 use crate::memory::{self, Fault};
-use crate::{Architecture, Digest, Error, MemoryLayout, MemorySource, Progress, State, Workset};
+use crate::{
+    Architecture, Digest, Error, MemoryLayout, MemorySource, Progress, Snapshot, State, Workset,
+};
 
 mod images;
 
@@ -37,6 +39,8 @@ pub struct Draft<'a> {
     root: Option<Blob>,
     code: Option<Blob>,
     state: Option<(Architecture, Blob)>,
+    /// Layers that are another snapshot's, too.
+    below: Vec<Layer>,
     memory: Option<(MemoryLayout, Layer)>,
     workset: Option<Blob>,
     committed: bool,
@@ -61,6 +65,7 @@ impl<'a> Draft<'a> {
             root: None,
             code: None,
             state: None,
+            below: Vec::new(),
             memory: None,
             workset: None,
             committed: false,
@@ -77,37 +82,91 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// The digest of an image that was added.
+    pub fn image(&self, role: Role) -> Option<Digest> {
+        let blob = match role {
+            Role::Kernel => self.kernel,
+            Role::Root => self.root,
+            Role::Code => self.code,
+        };
+        blob.map(|blob| blob.digest)
+    }
+
+    /// Takes the memory of `base` for the layers below this snapshot's own, which is then to be written by
+    /// [`write_layer`](Draft::write_layer). Nothing is copied: both have the same files from then on.
+    ///
+    /// # Errors
+    ///
+    /// When `base` is of another store, or was removed meanwhile.
+    pub fn stand_on(&mut self, base: &Snapshot) -> Result<(), Error> {
+        let layers = &base.manifest().layers;
+        for (layer, file) in layers.iter().zip(base.memory()) {
+            self.dir.unlink(&layer.file)?;
+            self.dir.link_open(file, &layer.file)?;
+        }
+        self.below = layers.clone();
+        Ok(())
+    }
+
     /// Writes the machine's memory, leaving out pages that are all zero.
     pub fn write_memory(
         &mut self,
         source: &(impl MemorySource + ?Sized),
         progress: Progress<'_>,
     ) -> Result<(), Error> {
-        const NAME: &str = "memory.0";
-        self.dir.unlink(NAME)?;
-        let path = self.dir.path_of(NAME);
-        let file = self.dir.create(NAME)?;
+        self.below.clear();
+        self.write_file(source, None, progress)
+    }
+
+    /// Writes what of the machine's memory is not as in the layers that it [stands on](Draft::stand_on): `source`
+    /// has it within `extents`, and zeros elsewhere.
+    pub fn write_layer(
+        &mut self,
+        source: &(impl MemorySource + ?Sized),
+        extents: Vec<Extent>,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        self.write_file(source, Some(extents), progress)
+    }
+
+    fn write_file(
+        &mut self,
+        source: &(impl MemorySource + ?Sized),
+        extents: Option<Vec<Extent>>,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let name = memory::file_name(self.below.len());
+        self.dir.unlink(&name)?;
+        let path = self.dir.path_of(&name);
+        let file = self.dir.create(&name)?;
         let summary = memory::write(&file, source, progress).map_err(|fault| match fault {
             Fault::Read(e) => Error::ReadMemory(e),
             Fault::Write(e) => Error::io("write", &path)(e),
         })?;
         seal(&file, &path)?;
         let layer = Layer {
-            file: NAME.into(),
+            file: name,
             media_type: MediaType::Memory,
             digest: summary.digest,
             length: source.layout().size(),
             pages: summary.pages,
             runs: summary.runs,
+            extents,
         };
         self.memory = Some((source.layout().clone(), layer));
         Ok(())
     }
 
-    /// The memory that was written, to thaw a clone from before there is a snapshot.
-    pub fn memory(&self) -> Result<File, Error> {
-        const NAME: &str = "memory.0";
-        self.dir.read(NAME).map_err(Error::io("open", self.dir.path_of(NAME)))
+    /// The layers of memory that were written or stood on, lowest first, to thaw a clone from before there is
+    /// a snapshot.
+    pub fn memory(&self) -> Result<Vec<(File, Option<Vec<Extent>>)>, Error> {
+        let own = self.memory.iter().map(|(_, layer)| layer);
+        let layers = self.below.iter().chain(own).map(|layer| {
+            let file = self.dir.read(&layer.file);
+            let file = file.map_err(Error::io("open", self.dir.path_of(&layer.file)))?;
+            Ok((file, layer.extents.clone()))
+        });
+        layers.collect()
     }
 
     /// Writes which pages clones touch.
@@ -169,13 +228,14 @@ impl<'a> Draft<'a> {
             cpu: recipe.cpu,
             machine: Machine {
                 vcpus: recipe.vcpus,
+                disks: recipe.disks,
                 memory_mib: u32::try_from(memory.size() >> 20).unwrap_or(u32::MAX),
                 memory,
                 cmdline: recipe.cmdline,
             },
             images,
             state,
-            layers: vec![layer],
+            layers: self.below.iter().cloned().chain([layer]).collect(),
             workset: self.workset,
             function: recipe.function,
             stats: recipe.stats,

@@ -92,7 +92,7 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Store(error) => crate::store::failure(error),
             OpenError::Host(error) => error.into(),
-            OpenError::State { .. } => Self::of(Status::Usage, &error),
+            OpenError::State { .. } | OpenError::Runtime { .. } => Self::of(Status::Usage, &error),
             OpenError::Memory { .. } => Self::of(Status::Host, &error),
         }
     }
@@ -120,8 +120,16 @@ pub(crate) fn in_fork(error: &ForkError) -> Option<&FunctionError> {
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
+        let error = match error {
+            BuildError::Base(error) => return error.into(),
+            error => error,
+        };
         let status = match &error {
-            BuildError::Open { .. } | BuildError::Shape(_) => Status::Usage,
+            BuildError::Open { .. }
+            | BuildError::Shape(_)
+            | BuildError::Misfit { .. }
+            | BuildError::Room { .. } => Status::Usage,
+            BuildError::Base(_) => Status::Machine,
             BuildError::Store(error) => store(error),
             BuildError::Boot(error) => boot(error),
             BuildError::Warm { source, .. } => function(source.kind),

@@ -32,7 +32,8 @@ pub(super) fn fork(
         bar.suspend(|| logs.finish());
         if let Err(error) = outcome?.result {
             bar.suspend(|| stdio::print_json(&ErrorObject::from(&error)))?;
-            return Err(Failure::from(&error).about(&format!("--before event {number} failed")));
+            let object = format!("{}: --before event {number} failed", args.name);
+            return Err(Failure::from(&error).about(object));
         }
     }
     bar.stage(&format!("Forking {}", args.name));

@@ -11,6 +11,7 @@ use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
 use tempfile::TempDir;
 
+use super::base;
 use crate::args::Build;
 use crate::failure::{self, Failure, Status};
 use crate::logs::Logs;
@@ -33,7 +34,10 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     // Taken and given back, so that a name that is wrong or in use is told before minutes have been spent.
     drop(store.draft(&args.name)?);
     fleet::check_host()?;
-    let spec = BuildSpec {
+    // A runtime is of Calve's own images, and of code that it has room for.
+    let own_images = args.kernel.is_none() && args.root.is_none();
+    let flat = args.flat || !own_images;
+    let mut spec = BuildSpec {
         kernel: args.kernel.clone().map_or_else(image::ensure_kernel, Ok)?,
         root: args.root.clone().map_or_else(|| image::ensure_root(args.runtime), Ok)?,
         code: Some(code),
@@ -44,10 +48,14 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
         name: args.name,
         warm,
         up_timeout: calve_fleet::BootSpec::UP_TIMEOUT,
+        base: None,
     };
     let fleet = fleet::new()?;
     let _signal = fleet::cancel_on_signal(&fleet);
     let bar = Bar::new();
+    if !flat {
+        spec.base = Some(base::ensure(&fleet, &store, &spec, &bar)?);
+    }
     let mut logs = Logs::new(false);
     let mut steps = |step| show(&bar, &spec.name, step);
     let mut sink = |_: LogStream, bytes: &[u8]| bar.suspend(|| logs.write(bytes));
@@ -82,7 +90,7 @@ fn function(args: &Build) -> Function {
     }
 }
 
-fn show(bar: &Bar, name: &str, step: Step) {
+pub(super) fn show(bar: &Bar, name: &str, step: Step) {
     match step {
         Step::Images => bar.stage("Taking images into the store"),
         Step::Booting => bar.stage(&format!("Booting {name}")),

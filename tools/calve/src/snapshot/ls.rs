@@ -57,10 +57,10 @@ fn row(entry: &Entry) -> [String; 8] {
     ]
 }
 
-/// Bytes of memory that the snapshot keeps: the pages that are not all zero.
+/// Bytes of memory that are the snapshot's own: the pages of its uppermost layer that are not all zero. What is
+/// below belongs to the runtime that it stands on.
 fn frozen_bytes(manifest: &Manifest) -> u64 {
-    let pages: u64 = manifest.layers.iter().map(|layer| layer.pages).sum();
-    pages.saturating_mul(PAGE)
+    manifest.layers.last().map_or(0, |layer| layer.pages.saturating_mul(PAGE))
 }
 
 /// A name in the form for programs.

@@ -41,6 +41,7 @@ fn recipe() -> Recipe {
     Recipe {
         cpu: Cpu { vendor: "NobodysChip".into(), features: BTreeSet::new() },
         vcpus: 1,
+        disks: 1,
         cmdline: "console=ttyS0".into(),
         function: Function {
             runtime: "python3.11".into(),

@@ -54,6 +54,8 @@ pub(super) struct Block {
 /// An attached disk.
 pub(super) struct Medium {
     file: File,
+    /// Bytes of the file; the rest of the disk is zeros.
+    held: u64,
     sectors: u64,
     access: Access,
     id: [u8; VIRTIO_BLK_ID_BYTES as usize],
@@ -70,7 +72,7 @@ impl Block {
 }
 
 impl Medium {
-    fn open(Disk { mut file, access, id }: Disk) -> Result<Self, Error> {
+    fn open(Disk { mut file, access, id, room }: Disk) -> Result<Self, Error> {
         // Seeking finds the size of block devices, too.
         let bytes = match file.seek(SeekFrom::End(0)) {
             Ok(bytes) => bytes,
@@ -79,10 +81,12 @@ impl Medium {
         if !bytes.is_multiple_of(SECTOR) {
             return Err(Error::DiskTail { id, bytes });
         }
+        let size = if access == Access::ReadOnly { bytes.max(room) } else { bytes };
         let mut serial = [0; VIRTIO_BLK_ID_BYTES as usize];
         let len = id.len().min(serial.len());
         serial[..len].copy_from_slice(&id.as_bytes()[..len]);
-        Ok(Self { file, sectors: bytes / SECTOR, access, id: serial, write_through: true })
+        let sectors = size / SECTOR;
+        Ok(Self { file, held: bytes, sectors, access, id: serial, write_through: true })
     }
 }
 

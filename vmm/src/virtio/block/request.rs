@@ -5,6 +5,7 @@
 //! which they cannot be found breaks the queue; every other mistake is answered in the status.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
@@ -114,7 +115,16 @@ impl Requests {
         match kind {
             VIRTIO_BLK_T_IN if readable == 0 => {
                 let offset = medium.offset(sector, writable)?;
-                self.writable.fill_from(&medium.file, offset)?;
+                let held = medium.held.saturating_sub(offset);
+                if held >= writable as u64 {
+                    self.writable.fill_from(&medium.file, offset)?;
+                } else {
+                    // Bounded by `DATA_MAX`, and rare: who reads beyond the end of a file system?
+                    let mut bytes = vec![0; writable];
+                    let held = usize::try_from(held).map_or(writable, |held| held.min(writable));
+                    medium.file.read_exact_at(&mut bytes[..held], offset)?;
+                    self.writable.write(&bytes);
+                }
                 Ok(writable)
             }
             VIRTIO_BLK_T_OUT if writable == 0 && medium.access == Access::ReadWrite => {

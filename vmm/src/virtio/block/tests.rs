@@ -34,7 +34,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 fn disk(file: &File, access: Access) -> Backend {
     let file = file.try_clone().unwrap();
-    Backend::Block(Disk { file, access, id: "calve-test-disk".into() })
+    Backend::Block(Disk { file, access, id: "calve-test-disk".into(), room: 0 })
 }
 
 fn image() -> File {
@@ -45,6 +45,31 @@ fn image() -> File {
 
 device_suite!(read_only_suite, || disk(&image(), Access::ReadOnly));
 device_suite!(writable_suite, || disk(&image(), Access::ReadWrite));
+
+#[test]
+fn a_disk_with_room_reads_as_zeros_beyond_its_file() {
+    let room = (SECTORS + 64) * 512;
+    let file = image();
+    let id = "room".to_owned();
+    let roomy = Backend::Block(Disk {
+        file: file.try_clone().unwrap(),
+        access: Access::ReadOnly,
+        id,
+        room,
+    });
+    let rig = Rig::running(roomy);
+    let driver = Driver::probe(&rig, 0, 0);
+    let mut fixture = Fixture { rig, driver, file };
+    // Two sectors of the file, and two beyond it; then some that are all beyond, and some beyond the room.
+    let read = |fixture: &mut Fixture, sector| fixture.request(IN, sector, &[(DATA, 2048, true)]).0;
+    assert_eq!(read(&mut fixture, SECTORS - 2), OK);
+    let mut found = vec![1; 2048];
+    fixture.rig.memory.read_slice(&mut found, GuestAddress(DATA)).unwrap();
+    assert_eq!(found[..1024], pattern(SECTORS as usize * 512)[(SECTORS as usize - 2) * 512..]);
+    assert!(found[1024..].iter().all(|byte| *byte == 0));
+    assert_eq!(read(&mut fixture, SECTORS + 60), OK);
+    assert_eq!(read(&mut fixture, SECTORS + 61), IOERR);
+}
 
 /// A disk, its driver, and the file behind them.
 struct Fixture {

@@ -3,6 +3,7 @@
 The frames are described in the agent's source, `runtime/shim.rs`.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -19,17 +20,18 @@ def serve():
     sys.stdout.reconfigure(line_buffering=True)
     link = Link(3)
     context.set_up_logging()
-    try:
-        handler = loader.load(os.environ["_HANDLER"])
-    except loader.InitError as error:
-        fail_init(link, error.as_json())
-    except Exception as error:
-        fail_init(link, loader.describe(error))
+    # Started before its function is known, this process becomes that function's later.
+    preloaded = os.environ.pop("CALVE_PRELOAD", None)
+    handler = None if preloaded else load(link)
     link.send(b"R")
     while True:
         kind, payload = link.receive()
         if kind == b"I":
             answer(link, handler, payload)
+        elif kind == b"L":
+            become_function(json.loads(payload))
+            handler = load(link)
+            link.send(b"R")
         elif kind == b"F":
             run_before_snapshot(link)
         elif kind == b"S":
@@ -37,6 +39,26 @@ def serve():
             link.send(b"S")
         elif kind == b"T":
             become_clone(link)
+
+
+def load(link):
+    """The handler; without one, this process ends."""
+    try:
+        return loader.load(os.environ["_HANDLER"])
+    except loader.InitError as error:
+        fail_init(link, error.as_json())
+    except Exception as error:
+        fail_init(link, loader.describe(error))
+
+
+def become_function(env):
+    """Takes a function's environment, and looks anew for what there is to import."""
+    os.environ.clear()
+    os.environ.update(env)
+    # The code has been mounted over the folder that this process was started in.
+    os.chdir(os.environ["LAMBDA_TASK_ROOT"])
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
 
 
 def fail_init(link, error):

@@ -1,7 +1,7 @@
 //! Build, list, open, inspect, rebuild, remove.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use crate::testing::*;
 use crate::*;
@@ -14,7 +14,7 @@ fn what_was_built_is_what_is_opened() {
     assert_eq!((snapshot.name(), snapshot.id()), ("py", id));
     assert_eq!(snapshot.state().encode(), golden_state());
     let mut memory = vec![0; 1 << 20];
-    snapshot.memory().read_exact_at(&mut memory, 0).unwrap();
+    snapshot.memory()[0].read_exact_at(&mut memory, 0).unwrap();
     assert!(memory == Ram::golden().bytes());
     let mut kernel = vec![0; KERNEL.len()];
     snapshot.kernel().read_exact_at(&mut kernel, 0).unwrap();
@@ -126,7 +126,7 @@ fn a_rebuild_takes_the_place_of_the_old_one() {
     assert!(snapshot.code().is_some());
     assert!(!f.path("snapshots").join(old.hex()).exists());
     // Whoever had the old one open keeps it.
-    open.memory().read_exact_at(&mut [0; 4096], 4096).unwrap();
+    open.memory()[0].read_exact_at(&mut [0; 4096], 4096).unwrap();
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn removal_leaves_open_snapshots_alone() {
     f.store.remove("py").unwrap();
     assert_eq!(f.files(), [""; 0]);
     let mut page = [0; 4096];
-    snapshot.memory().read_exact_at(&mut page, 2 * 4096).unwrap();
+    snapshot.memory()[0].read_exact_at(&mut page, 2 * 4096).unwrap();
     assert_eq!(page, [2; 4096]);
 }
 
@@ -181,4 +181,64 @@ fn inspection_counts_bytes_on_disk() {
     assert_eq!(found.sections[0].name, "vcpu.0");
     let json = serde_json::to_value(&found).unwrap();
     assert_eq!(json["sections"][0]["length"], 4);
+}
+
+/// Page 2 is all sevens, page 3 zeros.
+struct Upper(MemoryLayout);
+
+impl MemorySource for Upper {
+    fn layout(&self) -> &MemoryLayout {
+        &self.0
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        for (page, at) in buf.chunks_mut(4096).zip((offset..).step_by(4096)) {
+            page.fill(if at == 2 * 4096 { 7 } else { 0 });
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_that_stands_on_another_shares_its_memory_and_outlives_it() {
+    let fixture = Fixture::new();
+    fixture.build("runtime");
+    let base = fixture.open("runtime").unwrap();
+    let build = |name: &str| {
+        let mut draft = fixture.draft(name);
+        draft.stand_on(&base).unwrap();
+        let layout = base.manifest().machine.memory.clone();
+        let extents = vec![Extent(2, 2)];
+        draft.write_layer(&Upper(layout), extents.clone(), &mut |_, _| {}).unwrap();
+        let layers = draft.memory().unwrap();
+        assert_eq!(
+            layers.iter().map(|layer| &layer.1).collect::<Vec<_>>(),
+            [&None, &Some(extents)]
+        );
+        draft.commit(recipe()).unwrap()
+    };
+    build("a");
+    build("b");
+    let inode =
+        |snapshot: &Snapshot, layer: usize| snapshot.memory()[layer].metadata().unwrap().ino();
+    let (a, b) = (fixture.open("a").unwrap(), fixture.open("b").unwrap());
+    assert_eq!((a.memory().len(), inode(&a, 0)), (2, inode(&base, 0)));
+    assert_eq!(inode(&a, 0), inode(&b, 0));
+    assert_eq!(a.manifest().layers[1].pages, 1, "a page of zeros is a hole, but of the layer");
+    let shared = |name: &str| {
+        let files = fixture.store.inspect(name).unwrap().files;
+        files.iter().filter(|f| f.name.starts_with("memory")).map(|f| f.shared).collect::<Vec<_>>()
+    };
+    assert_eq!(shared("a"), [true, false]);
+
+    // One that was removed meanwhile cannot be stood on; those that stand on it stay whole.
+    fixture.store.remove("runtime").unwrap();
+    drop((a, b));
+    fixture.open("a").unwrap();
+    fixture.store.remove("b").unwrap();
+    assert_eq!(shared("a"), [false, false]);
+    fixture.store.remove("a").unwrap();
+    let mut draft = fixture.draft("c");
+    let error = draft.stand_on(&base).unwrap_err().to_string();
+    assert!(error.contains("memory.0"), "{error}");
 }

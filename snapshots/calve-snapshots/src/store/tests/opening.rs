@@ -33,10 +33,10 @@ fn opened_after(change: impl FnOnce(&mut Value)) -> Error {
 #[test]
 fn another_format_version() {
     let error = opened_after(|m| {
-        m["format_version"] = json!(2);
+        m["format_version"] = json!(3);
         m["a field of the future"] = json!({});
     });
-    assert!(matches!(&error, Error::FormatVersion { name, found: 2 } if name == "py"), "{error:?}");
+    assert!(matches!(&error, Error::FormatVersion { name, found: 3 } if name == "py"), "{error:?}");
     assert!(error.to_string().contains("rebuild it with `calve snapshot build`"));
 }
 
