@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::lab::{build, build_command, client};
@@ -21,16 +22,70 @@ fn python(place: &Place, name: &str, handler: &str, more: &[&str]) -> Said {
     build(place, "python3.11", &function(name), handler, more, "n")
 }
 
+/// A store with a function `first` and the runtime that it was built on.
+fn shared() -> &'static Place {
+    static PLACE: OnceLock<Place> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let place = Place::in_memory();
+        build(&place, "python3.11", &function("python"), "app.handler", &[], "first").status(0);
+        place
+    })
+}
+
 /// Asserts that the start failed in the function, and that nothing is left.
 #[track_caller]
 fn failed(name: &str, handler: &str, more: &[&str], status: i32, error_type: &str, text: &str) {
-    let (place, world) = (Place::in_memory(), World::now());
-    let said = python(&place, name, handler, more).status(status).line("n: ").line(text);
+    let (place, world) = (shared(), World::now());
+    let all = || ["names", "snapshots", "images"].map(|dir| entries(&place.store().join(dir)));
+    let before = all();
+    let said = python(place, name, handler, more).status(status).line("n: ").line(text);
     let error = said.json().remove(0);
     assert_eq!(error["errorType"], error_type, "{said:#?}");
-    world.assert_unchanged(&place);
-    assert_eq!(entries(&place.store().join("snapshots")).len(), 0);
-    assert_eq!(entries(&place.store().join("images")).len(), 0);
+    world.assert_unchanged(place);
+    assert_eq!(all(), before);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn functions_share_the_memory_of_their_runtime() {
+    let place = shared();
+    python(place, "python", "app.handler", &["--env", "STAGE=two", "--warm", "{}"]).status(0);
+    let layers = |name: &str| {
+        let inspected = place.calve(["snapshot", "inspect", name]).status(0).json().remove(0);
+        let files = inspected["files"].as_array().unwrap().clone();
+        let files = files.into_iter().filter(|f| f["name"].as_str().unwrap().starts_with("memory"));
+        files.map(|f| (f["shared"] == true, f["on_disk"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    let (first, second) = (layers("first"), layers("n"));
+    for layers in [&first, &second] {
+        assert!(layers.len() == 2 && layers[0].0 && !layers[1].0, "{layers:?}");
+        assert!(layers[1].1 * 2 < layers[0].1, "most of it is the runtime's: {layers:?}");
+    }
+    // What a process would have known from its start, the function knows all the same.
+    let said = place.calve(["run", "n", "--event", "{\"do\": \"about\"}"]).status(0);
+    assert_eq!(said.json()[0]["stage"], "two");
+    let names = place.calve(["snapshot", "ls", "--json"]).status(0).json();
+    let runtimes: Vec<_> =
+        names.iter().filter(|n| n["name"].as_str().unwrap().starts_with("runtime.")).collect();
+    assert_eq!(runtimes.len(), 1);
+    let runtime = runtimes[0]["name"].as_str().unwrap();
+    place
+        .calve(["run", runtime, "--event", "{}"])
+        .status(2)
+        .line("is a runtime without a function");
+    place.calve(["snapshot", "verify", "n"]).status(0);
+    place.calve(["snapshot", "rm", "n"]).status(0);
+    place.calve(["snapshot", "verify", "first"]).status(0);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_function_that_no_runtime_fits_has_a_process_of_its_own() {
+    let more = ["--env", "PYTHONHASHSEED=7", "--env", "STAGE=own"];
+    python(shared(), "python", "app.handler", &more).status(0);
+    let said = shared().calve(["run", "n", "--event", "{\"do\": \"about\"}"]).status(0);
+    assert_eq!(said.json()[0]["stage"], "own");
+    shared().calve(["snapshot", "rm", "n"]).status(0);
 }
 
 #[test]

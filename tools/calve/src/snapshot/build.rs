@@ -31,8 +31,8 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     }
     let (_folder, code) = pack(&args)?;
     let store = place.open()?;
-    // Taken and given back, so that a name that is wrong or in use is told before minutes have been spent.
-    drop(store.draft(&args.name)?);
+    // So that a name that is wrong or in use is told before minutes have been spent.
+    let reserved = store.draft(&args.name)?;
     fleet::check_host()?;
     // A runtime is of Calve's own images, and of code that it has room for.
     let own_images = args.kernel.is_none() && args.root.is_none();
@@ -56,6 +56,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     if !flat {
         spec.base = Some(base::ensure(&fleet, &store, &spec, &bar)?);
     }
+    drop(reserved);
     let mut logs = Logs::new(false);
     let mut steps = |step| show(&bar, &spec.name, step);
     let mut sink = |_: LogStream, bytes: &[u8]| bar.suspend(|| logs.write(bytes));
