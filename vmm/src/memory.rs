@@ -15,6 +15,7 @@ mod branch;
 mod plan;
 mod prefault;
 mod private;
+mod reclaim;
 mod reset;
 mod stretches;
 
@@ -24,6 +25,7 @@ pub use plan::{
 };
 pub(crate) use prefault::Prefault;
 pub(crate) use private::PageTables;
+pub(crate) use reclaim::Reclaim;
 pub use stretches::{join, stretches};
 
 use std::fs::File;

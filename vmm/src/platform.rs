@@ -22,6 +22,16 @@ fn call(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> PlatformError {
     move |source| PlatformError { call, source }
 }
 
+/// A timer that counts nothing, as KVM makes it. Loading it waits for what the old one has under way (Linux
+/// `arch/x86/kvm/i8254.c`, `destroy_pit_timer`).
+fn stopped() -> kvm_pit_state2 {
+    /// A mode that there is not.
+    const NONE: u8 = 0xff;
+    let mut pit = kvm_pit_state2::default();
+    pit.channels.iter_mut().for_each(|channel| channel.mode = NONE);
+    pit
+}
+
 /// Gives a new VM its interrupt controllers and timer; before its first vCPU.
 pub(crate) fn create(vm: &VmFd) -> Result<(), PlatformError> {
     vm.set_identity_map_address(KVM_IDENTITY_MAP).map_err(call("KVM_SET_IDENTITY_MAP_ADDR"))?;
@@ -71,6 +81,13 @@ impl PlatformState {
         let pit = vm.get_pit2().map_err(call("KVM_GET_PIT2"))?;
         let clock_ns = vm.get_clock().map_err(call("KVM_GET_CLOCK"))?.clock;
         Ok(Self { irqchips, pit, clock_ns })
+    }
+
+    /// Loads the state over that of a machine that has run. Its timer is stopped first: it would go on to raise its
+    /// line meanwhile, and controllers that are loaded already would keep that.
+    pub(crate) fn reload(&self, vm: &VmFd) -> Result<(), PlatformError> {
+        vm.set_pit2(&stopped()).map_err(call("KVM_SET_PIT2"))?;
+        self.load(vm)
     }
 
     /// Loads the state; after the vCPUs', because an I/O APIC with a pending interrupt delivers

@@ -46,11 +46,13 @@ impl Shape {
     pub const MAX_MEMORY_MIB: u32 = 1 << 20;
     /// Most vCPUs.
     pub const MAX_VCPUS: u8 = 8;
-    /// Most disks: one device window is the vsock's.
+    /// Devices besides disks: the vsock and the balloon.
+    const OTHER_DEVICES: u8 = 2;
+    /// Most disks; the other device windows are the vsock's and the balloon's.
     #[allow(clippy::cast_possible_truncation, reason = "a small constant")]
-    pub const MAX_DISKS: u8 = MAX_DEVICES as u8 - 1;
+    pub const MAX_DISKS: u8 = MAX_DEVICES as u8 - Self::OTHER_DEVICES;
 
-    /// A machine of `memory_mib` MiB, `vcpus` processors, `disks` block devices and a vsock.
+    /// A machine of `memory_mib` MiB, `vcpus` processors, `disks` block devices, a vsock and a balloon.
     ///
     /// # Errors
     ///
@@ -86,6 +88,11 @@ impl Shape {
     /// Number of block devices.
     pub fn disks(&self) -> u8 {
         self.disks
+    }
+
+    /// Number of all virtio devices.
+    pub fn devices(&self) -> u8 {
+        self.disks + Self::OTHER_DEVICES
     }
 }
 

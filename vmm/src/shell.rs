@@ -244,7 +244,10 @@ pub(crate) fn load(
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;
-    state.platform.load(&parts.vm)?;
+    match how {
+        Load::First(..) => state.platform.load(&parts.vm)?,
+        Load::Again => state.platform.reload(&parts.vm)?,
+    }
     if let (Load::First(_, prefault), Some(vcpu)) = (how, parts.vcpus.first()) {
         vcpu.with(|fd| prefault.run(fd))?;
     }
@@ -261,13 +264,14 @@ pub(crate) fn attach(parts: &Parts, attachments: Attachments) -> Result<(), Mach
     if let Some(console) = console {
         parts.serial.connect(console);
     }
-    let backends = disks.into_iter().map(Backend::Block).chain([Backend::Vsock(vsock)]).collect();
+    let others = [Backend::Vsock(vsock), Backend::Balloon];
+    let backends = disks.into_iter().map(Backend::Block).chain(others).collect();
     Ok(parts.devices.attach(backends)?)
 }
 
-/// The devices of a shape by window: disks first, so that `/dev/vda` is window 0; then the vsock.
+/// The devices of a shape by window: disks first, so that `/dev/vda` is window 0; then the vsock and the balloon.
 fn kinds(shape: &Shape) -> impl Iterator<Item = Kind> + use<> {
-    (0..shape.disks()).map(|_| Kind::Block).chain([Kind::Vsock])
+    (0..shape.disks()).map(|_| Kind::Block).chain([Kind::Vsock, Kind::Balloon])
 }
 
 fn add_memslots(vm: &VmFd, ram: &Ram) -> Result<(), ShellError> {

@@ -17,7 +17,7 @@ use crate::vcpu::state::VcpuState;
 use crate::virtio::DeviceState;
 
 /// Version of the address map and of the parts of a machine; see [`crate::layout`].
-pub const MACHINE_VERSION: u16 = 1;
+pub const MACHINE_VERSION: u16 = 2;
 const VCPU_VERSION: u16 = 1;
 const PLATFORM_VERSION: u16 = 1;
 const SERIAL_VERSION: u16 = 1;
@@ -154,7 +154,7 @@ impl TryFrom<&[Section]> for MachineState {
 
     fn try_from(sections: &[Section]) -> Result<Self, StateError> {
         let Header { shape } = decode(sections, "machine", MACHINE_VERSION)?;
-        let (vcpus, devices) = (shape.vcpus(), shape.disks() + 1);
+        let (vcpus, devices) = (shape.vcpus(), shape.devices());
         let wanted = 3 + usize::from(vcpus) + usize::from(devices);
         if sections.len() != wanted {
             return Err(StateError::Count { found: sections.len(), wanted });

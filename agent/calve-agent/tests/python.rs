@@ -7,7 +7,7 @@ mod support;
 
 use std::os::unix::net::UnixStream;
 
-use calve_proto::{ErrorKind, Opening, Session, wire};
+use calve_proto::{ErrorKind, Event, Opening, Session, wire};
 use serde_json::json;
 use support::{Machine, PYTHON, call, configure, facts, wait};
 
@@ -250,4 +250,18 @@ fn a_function_that_does_not_load_in_a_runtime_is_told_so() {
     session.configure(configure(PYTHON, "app.handler")).unwrap();
     let error = session.wait_ready(&mut |_, _| {}).unwrap().unwrap_err();
     assert_eq!(error.error_type, "Runtime.ImportModuleError");
+}
+
+#[test]
+fn a_clone_that_waits_leaves_its_runtime_asleep() {
+    let machine = Machine::new(&[("app.py", ADOPTED)]);
+    machine.freeze(machine.start(configure(PYTHON, "app.handler")));
+    let mut session = machine.connect();
+    session.open(Opening { thaw: Some(facts("m-1")), ..Opening::default() }).unwrap();
+    session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
+    // The agent has done everything that it does: it answers.
+    session.ping(1).unwrap();
+    while !matches!(session.next_event().unwrap(), Event::Pong { nonce: 1 }) {}
+    assert_eq!(machine.runtime_state(), 'T');
+    assert!(call(&mut session, "r-1", "{}").json()["pid"].is_u64());
 }

@@ -15,7 +15,7 @@ use calve_fleet::{
     Outcome, Ports, ThawOptions, WorkerError,
 };
 use calve_proto::{Call, Opening, Session};
-use common::{Belongings, kill_9, lives};
+use common::{Belongings, eventually, kill_9, lives};
 use functions::{call, error, function, lab, result};
 use serde_json::{Value, json};
 
@@ -58,6 +58,21 @@ fn a_prepared_shell_answers_sooner() {
     });
     times.reverse();
     assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn memory_that_a_function_frees_goes_back_to_the_host() {
+    const MIB: u64 = 64;
+    let mut clone = lab().thaw("py");
+    let before = call(&mut clone, &json!({})).private_kib.unwrap();
+    let after = call(&mut clone, &json!({"do": "grow", "mib": MIB}));
+    assert_eq!(result(&after), json!(MIB << 20));
+    // The guest's kernel reports what is free every two seconds (PAGE_REPORTING_DELAY).
+    eventually("most of it is the host's again", || {
+        clone.private_kib().unwrap() < before + (MIB << 10) / 4
+    });
+    assert_eq!(result(&call(&mut clone, &json!({"n": 1})))["echo"], json!({"n": 1}));
 }
 
 #[test]

@@ -17,7 +17,7 @@ const GENERATION_CHANGED: u8 = 0x80;
 /// AML of the whole DSDT behind its header.
 pub(super) fn aml(shape: &Shape) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for slot in 0..=u32::from(shape.disks()) {
+    for slot in 0..u32::from(shape.devices()) {
         virtio(slot, &mut bytes);
     }
     serial(&mut bytes);

@@ -20,6 +20,8 @@ pub enum Backend {
     Block(Disk),
     /// Behind a virtio-vsock device.
     Vsock(VsockHost),
+    /// Behind a memory balloon: the host's memory itself.
+    Balloon,
 }
 
 impl Backend {
@@ -29,6 +31,7 @@ impl Backend {
         match self {
             Self::Block(_) => Kind::Block,
             Self::Vsock(_) => Kind::Vsock,
+            Self::Balloon => Kind::Balloon,
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     Block,
     /// A socket device (VIRTIO 1.3, §5.10).
     Vsock,
+    /// A memory balloon (VIRTIO 1.3, §5.5).
+    Balloon,
 }
 
 impl Kind {
@@ -34,7 +36,7 @@ impl Kind {
     pub const fn queues(self) -> usize {
         match self {
             Self::Block => 1,
-            Self::Vsock => 3,
+            Self::Vsock | Self::Balloon => 3,
         }
     }
 
@@ -44,6 +46,7 @@ impl Kind {
         match self {
             Self::Block => virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK,
             Self::Vsock => virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK,
+            Self::Balloon => virtio_bindings::virtio_ids::VIRTIO_ID_BALLOON,
         }
     }
 
@@ -51,6 +54,7 @@ impl Kind {
     pub(super) const fn queue_max(self, index: usize) -> u16 {
         match (self, index) {
             (Self::Block, _) => super::block::QUEUE_MAX,
+            (Self::Balloon, _) => super::balloon::QUEUE_MAX,
             (Self::Vsock, super::vsock::EVENT_QUEUE) => super::vsock::EVENT_QUEUE_MAX,
             (Self::Vsock, _) => super::vsock::QUEUE_MAX,
         }

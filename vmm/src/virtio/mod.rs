@@ -11,9 +11,10 @@
 //! ```
 //!
 //! Start reading at [`DeviceThread`] (life cycle), then [`Transport`] (what the guest sees) and
-//! `device.rs` (what a device is). `block/` and `vsock/` are the two devices.
+//! `device.rs` (what a device is). `block/`, `vsock/` and `balloon/` are the devices.
 
 mod backend;
+mod balloon;
 mod block;
 mod chain;
 mod device;

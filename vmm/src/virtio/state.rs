@@ -73,6 +73,8 @@ pub(super) enum PartState {
         /// Ports (host, guest) of the connections that were open.
         open: Vec<(u32, u32)>,
     },
+    /// A balloon: nothing of its own.
+    Balloon,
 }
 
 impl PartState {
@@ -80,6 +82,7 @@ impl PartState {
         match self {
             Self::Block { .. } => Kind::Block,
             Self::Vsock { .. } => Kind::Vsock,
+            Self::Balloon => Kind::Balloon,
         }
     }
 }

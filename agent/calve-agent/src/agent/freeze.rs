@@ -14,7 +14,8 @@
 //!    FreezeReady.
 //!
 //! Thaw: kernel randomness, wall clock and names first, then the runtime is told that it is a clone and its processes go
-//! on (SIGCONT). Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
+//! on (SIGCONT): where no hooks wait, as soon as there is an invocation and not before, so that a clone that waits takes
+//! no memory; but for a fork, whose parent and children go on as they were. Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
 //! write as the news.
 
 use std::time::{Duration, Instant};

@@ -100,6 +100,16 @@ impl Machine {
         session
     }
 
+    /// State of the runtime's process, the agent's only child, as proc(5) has it.
+    pub(crate) fn runtime_state(&self) -> char {
+        let agent = self.agent.id();
+        let children = std::fs::read_to_string(format!("/proc/{agent}/task/{agent}/children"));
+        let child: u32 = children.unwrap().trim().parse().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        rest.trim_start().chars().next().unwrap()
+    }
+
     /// Starts a runtime without a function.
     pub(crate) fn preload(&self, runtime: &str) -> Session<UnixStream> {
         let mut session = self.connect();

@@ -163,8 +163,8 @@ impl Device for Block {
                 Err(StateError::Capacity { saved, attached })
             }
             PartState::Block { .. } => Ok(()),
-            PartState::Vsock { .. } => {
-                Err(StateError::Kind { wanted: Kind::Block, got: Kind::Vsock })
+            PartState::Vsock { .. } | PartState::Balloon => {
+                Err(StateError::Kind { wanted: Kind::Block, got: part.kind() })
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::super::balloon::Balloon;
 use super::super::block::Block;
 use super::super::device::{Device, Kind, Slot};
 use super::super::error::Error;
@@ -35,6 +36,7 @@ pub(super) fn seats(
         let device: Box<dyn Device> = match kind {
             Kind::Block => Box::new(Block::new(Arc::clone(&memory))),
             Kind::Vsock => Box::new(Vsock::new(Arc::clone(&memory), poller)),
+            Kind::Balloon => Box::new(Balloon::new(Arc::clone(&memory))),
         };
         let transport = Arc::new(Transport::new(slot, Arc::clone(poke)));
         seats.push(Seat::new(transport, Arc::clone(&memory), device));

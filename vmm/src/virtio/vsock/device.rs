@@ -16,7 +16,8 @@ impl Device for Vsock {
         self.detach();
         match backend {
             Backend::Vsock(host) => self.attach_host(host),
-            Backend::Block(_) => Ok(()), // the device thread has compared the kinds
+            // The device thread has compared the kinds.
+            Backend::Block(_) | Backend::Balloon => Ok(()),
         }
     }
 
@@ -76,7 +77,9 @@ impl Device for Vsock {
     fn check(&self, part: &PartState) -> Result<(), StateError> {
         let wanted = Kind::Vsock;
         match part {
-            PartState::Block { .. } => Err(StateError::Kind { wanted, got: Kind::Block }),
+            PartState::Block { .. } | PartState::Balloon => {
+                Err(StateError::Kind { wanted, got: part.kind() })
+            }
             &PartState::Vsock { cid: saved, .. } if saved != self.cid => {
                 Err(StateError::Cid { saved, attached: self.cid })
             }

@@ -84,6 +84,11 @@ def do_mess(event):
     return {"found": found, "calls": calls}
 
 
+def do_grow(event):
+    """Uses memory for a moment."""
+    return len(bytearray(b"x") * (event["mib"] << 20))
+
+
 def do_clocks(event):
     return {"since_start": time.monotonic() - started, "wall": time.time()}
 

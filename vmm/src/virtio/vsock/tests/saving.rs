@@ -25,7 +25,7 @@ fn open_at_save(states: &[DeviceState]) -> usize {
     let DeviceState::V1(state) = &states[0];
     match &state.part {
         PartState::Vsock { open, .. } => open.len(),
-        other @ PartState::Block { .. } => panic!("{other:?}"),
+        other @ (PartState::Block { .. } | PartState::Balloon) => panic!("{other:?}"),
     }
 }
 
