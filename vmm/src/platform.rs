@@ -22,6 +22,19 @@ fn call(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> PlatformError {
     move |source| PlatformError { call, source }
 }
 
+/// What of a timer's state is not a moment.
+fn timer(state: &PlatformState) -> Vec<u8> {
+    let mut pit = state.pit;
+    pit.channels.iter_mut().for_each(|channel| channel.count_load_time = 0);
+    postcard::to_stdvec(&pit).unwrap_or_default()
+}
+
+/// Whether two interrupt controllers are in one state.
+fn same(one: &kvm_irqchip, two: &kvm_irqchip) -> bool {
+    let bytes = |chip: &kvm_irqchip| postcard::to_stdvec(chip).unwrap_or_default();
+    bytes(one) == bytes(two)
+}
+
 /// A timer that counts nothing, as KVM makes it. Loading it waits for what the old one has under way (Linux
 /// `arch/x86/kvm/i8254.c`, `destroy_pit_timer`).
 fn stopped() -> kvm_pit_state2 {
@@ -60,11 +73,6 @@ impl PlatformState {
     /// was last loaded.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
         let chips = |state: &Self| postcard::to_stdvec(&state.irqchips).unwrap_or_default();
-        let timer = |state: &Self| {
-            let mut pit = state.pit;
-            pit.channels.iter_mut().for_each(|channel| channel.count_load_time = 0);
-            postcard::to_stdvec(&pit).unwrap_or_default()
-        };
         let differs = [
             ("interrupt controllers", chips(self) != chips(other)),
             ("timer", timer(self) != timer(other)),
@@ -87,17 +95,27 @@ impl PlatformState {
     /// line meanwhile, and controllers that are loaded already would keep that.
     pub(crate) fn reload(&self, vm: &VmFd) -> Result<(), PlatformError> {
         vm.set_pit2(&stopped()).map_err(call("KVM_SET_PIT2"))?;
-        self.load(vm)
+        self.load_over(vm, None)
     }
 
-    /// Loads the state; after the vCPUs', because an I/O APIC with a pending interrupt delivers
-    /// it to local APICs at once.
-    pub(crate) fn load(&self, vm: &VmFd) -> Result<(), PlatformError> {
-        for (chip, id) in self.irqchips.iter().zip(CHIPS) {
+    /// Loads the state into a VM that is as it was born; after the vCPUs', because an I/O APIC with a pending
+    /// interrupt delivers it to local APICs at once. What would change nothing is left out: a guest under
+    /// hardware-reduced ACPI touches neither the old interrupt controllers nor the timer.
+    pub(crate) fn load(&self, vm: &VmFd, newborn: &Self) -> Result<(), PlatformError> {
+        self.load_over(vm, Some(newborn))
+    }
+
+    fn load_over(&self, vm: &VmFd, newborn: Option<&Self>) -> Result<(), PlatformError> {
+        for (number, (chip, id)) in self.irqchips.iter().zip(CHIPS).enumerate() {
+            if newborn.is_some_and(|newborn| same(chip, &newborn.irqchips[number])) {
+                continue;
+            }
             let chip = kvm_irqchip { chip_id: id, ..*chip };
             vm.set_irqchip(&chip).map_err(call("KVM_SET_IRQCHIP"))?;
         }
-        vm.set_pit2(&self.pit).map_err(call("KVM_SET_PIT2"))?;
+        if newborn.is_none_or(|newborn| timer(self) != timer(newborn)) {
+            vm.set_pit2(&self.pit).map_err(call("KVM_SET_PIT2"))?;
+        }
         // No flags: the guest's clock goes on from where it stopped. The wall clock is told
         // separately; adding the time spent frozen would make monotonic time jump.
         let clock = kvm_clock_data { clock: self.clock_ns, ..Default::default() };

@@ -27,7 +27,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{MemoryError, MemoryPlan, PageTables, Prefault, Ram};
-use crate::platform::{self, PlatformError};
+use crate::platform::{self, PlatformError, PlatformState};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
 use crate::state::MachineState;
@@ -89,6 +89,8 @@ pub struct Shell {
     parts: Parts,
     /// What each vCPU has before it has content.
     newborns: Vec<Newborn>,
+    /// What the rest of KVM has.
+    platform: PlatformState,
 }
 
 /// Everything that a shell and the machine that it becomes are made of. Fields drop in order:
@@ -149,7 +151,8 @@ impl Shell {
             Ok(vcpu.with(|fd| Newborn::new(fd, &leaves))??)
         });
         let newborns = newborns.collect::<Result<_, ShellError>>()?;
-        Ok(Self { parts, newborns })
+        let platform = PlatformState::save(&parts.vm)?;
+        Ok(Self { parts, newborns, platform })
     }
 
     /// The shape that this shell was made for.
@@ -202,7 +205,7 @@ impl Shell {
         memory: ThawMemory<'_>,
         attachments: Attachments,
     ) -> Result<Machine, MachineError> {
-        let Self { mut parts, newborns } = self;
+        let Self { mut parts, newborns, platform } = self;
         if state.shape != parts.shape {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
@@ -210,15 +213,16 @@ impl Shell {
         if memory.recorded {
             parts.ram.cut(memory.plan)?;
         }
-        load(&parts, state, attachments, Load::First(&newborns, prefault))?;
+        let how = Load::First { vcpus: &newborns, platform: &platform, prefault };
+        load(&parts, state, attachments, how)?;
         Ok(Machine::new(parts))
     }
 }
 
 /// How vCPUs are loaded.
 pub(crate) enum Load<'a> {
-    /// Everything that these, newborn, do not have yet; and then these pages made ready.
-    First(&'a [Newborn], Prefault),
+    /// Everything that the newborn do not have yet; and then these pages made ready.
+    First { vcpus: &'a [Newborn], platform: &'a PlatformState, prefault: Prefault },
     /// What the guest may have changed since.
     Again,
 }
@@ -232,7 +236,7 @@ pub(crate) fn load(
 ) -> Result<(), MachineError> {
     // The boot processor first, because the others' time-stamp counters follow its.
     let mut newborns = match &how {
-        Load::First(newborns, _) => newborns.iter(),
+        Load::First { vcpus, .. } => vcpus.iter(),
         Load::Again => [].iter(),
     };
     for (index, (vcpu, saved)) in (0..).zip(parts.vcpus.iter().zip(&state.vcpus)) {
@@ -244,11 +248,11 @@ pub(crate) fn load(
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;
-    match how {
-        Load::First(..) => state.platform.load(&parts.vm)?,
+    match &how {
+        Load::First { platform, .. } => state.platform.load(&parts.vm, platform)?,
         Load::Again => state.platform.reload(&parts.vm)?,
     }
-    if let (Load::First(_, prefault), Some(vcpu)) = (how, parts.vcpus.first()) {
+    if let (Load::First { prefault, .. }, Some(vcpu)) = (how, parts.vcpus.first()) {
         vcpu.with(|fd| prefault.run(fd))?;
     }
     crate::generation::change(parts.ram.guest(), &parts.generation)
