@@ -181,7 +181,7 @@ impl Bench<'_> {
                 let options = ThawOptions { lazy: true, ..ThawOptions::default() };
                 let clone = self.fleet.thaw_with(&frozen, options).map_err(anyhow::Error::from);
                 let pinged = clone.and_then(|mut clone| {
-                    clone.introduce()??;
+                    clone.ping()?;
                     Ok(clone)
                 });
                 match pinged {

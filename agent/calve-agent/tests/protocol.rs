@@ -95,7 +95,7 @@ fn what_breaks_the_protocol_is_named_and_ends_the_stream() {
     assert_eq!(raw.refusal(), Code::UnsupportedVersion);
 
     let mut raw = Raw::connect(&machine);
-    raw.send(Host::Ping(wire::Ping { nonce: 1 }));
+    raw.send(Host::PrepareFreeze(wire::PrepareFreeze::default()));
     assert_eq!(raw.refusal(), Code::Unexpected);
 
     let mut raw = Raw::greeted(&machine);
@@ -249,4 +249,14 @@ fn an_unknown_runtime_is_named() {
     let machine = Machine::new(&[]);
     let error = machine.start_failing(configure("provided", "x"));
     assert!(error.error_message.contains("no executable `bootstrap`"), "{error}");
+}
+
+#[test]
+fn a_machine_answers_a_ping_before_it_is_told_who_it_is() {
+    let machine = Machine::new(&[]);
+    let mut session = machine.connect();
+    session.ping(7).unwrap();
+    assert_eq!(session.next_event().unwrap(), Event::Pong { nonce: 7 });
+    session.open(Opening { thaw: Some(facts("m-1")), ..Opening::default() }).unwrap();
+    session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
 }

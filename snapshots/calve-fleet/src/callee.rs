@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use calve_proto::{Answer, Call, FunctionError, Opening, Session, SessionError, wire};
+use calve_proto::{Answer, Call, Event, FunctionError, Opening, Session, SessionError, wire};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::call::{CallError, CallOptions, Outcome, Timings};
@@ -131,6 +131,23 @@ impl Callee {
             Ok(answer) => Ok(self.outcome(answer, started, !unmeasured)),
             Err(broken) => Err(self.failed(broken, within, grace)),
         }
+    }
+
+    /// Asks the agent for a sign of life.
+    pub(crate) fn ping(&mut self) -> Result<(), CallError> {
+        if self.spent {
+            return Err(CallError::Spent);
+        }
+        let grace = CallOptions::GRACE;
+        self.conversation.stream().want("answer a ping", grace);
+        self.conversation.set_deadline(Instant::now().checked_add(grace));
+        let answered = self.converse(|callee| {
+            callee.conversation.ping(0)?;
+            // What it said before may come first.
+            while !matches!(callee.conversation.next_event()?, Event::Pong { .. }) {}
+            Ok(())
+        });
+        answered.map_err(|broken| self.failed(broken, grace, grace))
     }
 
     /// Sends what the first call would say before it, alone.

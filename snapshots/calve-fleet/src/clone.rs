@@ -90,6 +90,16 @@ impl Clone {
         self.callee.conversation.stream().worker().wait_running()
     }
 
+    /// Asks the clone for a sign of life. It need not be itself yet, and is not made so: its function sleeps on,
+    /// and takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Clone::call`].
+    pub fn ping(&mut self) -> Result<(), CallError> {
+        self.callee.ping()
+    }
+
     /// Makes the clone itself (seed, clock, identity) without calling it, for clones that other
     /// programs call through their [door](Clone::vsock_path). No effect on one that was called.
     ///

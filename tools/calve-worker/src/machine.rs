@@ -21,6 +21,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::During;
 use crate::attach::{Attached, attach};
 use crate::keyboard::Keyboard;
+use crate::memory;
 use crate::refusal::Refused;
 
 /// How soon to offer typed characters again that the guest had no room for, milliseconds: the time
@@ -57,6 +58,8 @@ impl Running {
     pub(crate) fn serve(mut self, socket: &Arc<Socket>) -> Result<(), Refused> {
         self.machine.resume().during(Stage::Boot)?;
         socket.send(&Report::Running, &[]).during(Stage::Control)?;
+        // While the guest runs: what decoding its state took is not needed again.
+        memory::give_back();
         let mut ended = false;
         loop {
             let ready = self.wait(socket, ended).during(Stage::Control)?;

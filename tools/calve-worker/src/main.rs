@@ -12,6 +12,7 @@
 mod attach;
 mod keyboard;
 mod machine;
+mod memory;
 mod ports;
 mod refusal;
 mod shell;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    memory::save();
     let mut args = std::env::args().skip(1);
     let (Some(parent), None) = (args.next(), args.next()) else {
         bail!("calve-worker is started by calve, not by hand");

@@ -87,7 +87,8 @@ impl Born {
             attach(thaw.attach, files, socket).during(Stage::Control)?;
         let (state, mut plan) = read(&decoded, thaw.state_len).during(Stage::Thaw)?;
         if thaw.pages != Pages::Ready {
-            plan.touched.clear();
+            // Not cleared: a clone that waits has no use for the room either.
+            plan.touched = Vec::new();
         }
         let recorded = thaw.pages == Pages::Recorded;
         let content = ThawMemory { files: &memory, plan: &plan, recorded };

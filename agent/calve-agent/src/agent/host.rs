@@ -86,6 +86,10 @@ impl<P: Place> Agent<P> {
         match frame {
             Some(Body::Hello(hello)) if !greeted => self.greet(hello),
             Some(Body::Hello(_)) => refuse(Code::Unexpected, "a stream has one Hello"),
+            Some(Body::Ping(ping)) => {
+                self.send(Reply::Pong(Pong { nonce: ping.nonce }));
+                Ok(())
+            }
             _ if !greeted => refuse(Code::Unexpected, "the first frame must be Hello"),
             Some(Body::Configure(configure)) => self.configure(configure),
             Some(Body::Invoke(invoke)) => self.invoke(invoke).or_else(out_of_bounds),
@@ -101,10 +105,6 @@ impl<P: Place> Agent<P> {
             }
             Some(Body::PrepareFreeze(request)) => {
                 self.prepare_freeze(request.timeout_ms, request.keep_memory);
-                Ok(())
-            }
-            Some(Body::Ping(ping)) => {
-                self.send(Reply::Pong(Pong { nonce: ping.nonce }));
                 Ok(())
             }
             None => refuse(Code::Unexpected, "a frame of an unknown kind"),

@@ -33,8 +33,9 @@ impl<S: Read + Write> Session<S> {
         let Some(body) = frame.body else {
             return Err(SessionError::Unexpected { frame: "an unknown frame" });
         };
-        // Nothing but a refusal comes before the greeting.
-        if self.due.welcome && !matches!(body, Body::Welcome(_) | Body::ProtocolError(_)) {
+        // Nothing but a refusal and a sign of life comes before the greeting.
+        let early = matches!(body, Body::Welcome(_) | Body::ProtocolError(_) | Body::Pong(_));
+        if self.due.welcome && !early {
             return Err(SessionError::Unexpected { frame: "a frame before Welcome" });
         }
         match body {

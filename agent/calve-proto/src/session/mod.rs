@@ -217,9 +217,9 @@ impl<S: Read + Write> Session<S> {
         self.send(Body::PrepareFreeze(wire::PrepareFreeze { timeout_ms, keep_memory }))
     }
 
-    /// Asks for a sign of life. Answer: [`Event::Pong`], at once, whatever the function does.
+    /// Asks for a sign of life. Answer: [`Event::Pong`], at once, whatever the function does, and also before the
+    /// session is [open](Session::open).
     pub fn ping(&mut self, nonce: u64) -> Result<(), SessionError> {
-        self.check_open()?;
         if self.due.pings.len() >= MAX_PINGS {
             return Err(SessionError::Misuse("16 pings are unanswered; wait for a pong"));
         }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 /// The kernel command line of `calve`; a later word wins.
 const CMDLINE: &str = "console=ttyS0 quiet loglevel=1 reboot=t panic=-1 pci=off \
-    swiotlb=noforce rcupdate.rcu_expedited=1 root=/dev/vda rootfstype=erofs ro \
+    swiotlb=noforce rcupdate.rcu_expedited=1 cgroup_disable=memory root=/dev/vda rootfstype=erofs ro \
     init=/sbin/calve-agent";
 
 /// An emulated host is some 20 times slower than those that defaults are for.
