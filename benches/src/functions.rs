@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use calve_fleet::{BuildSpec, Function};
+use calve_fleet::{BuildSpec, Function, RuntimeSpec};
 use calve_image::{Cache, Runtime, Silent, code, kernel, root};
 
 /// Deadlines: generous, since an emulated host is some 20 times slower than others.
@@ -66,9 +66,31 @@ impl Case {
         Function { timeout: SLOW, init_timeout: SLOW, ..function }
     }
 
-    pub(crate) fn spec(&self, images: &Images) -> BuildSpec {
+    /// Name of its snapshot; a flat one has a name of its own.
+    pub(crate) fn snapshot(&self, flat: bool) -> String {
+        format!("{}{}", self.name.replace(' ', "-"), if flat { ".flat" } else { "" })
+    }
+
+    /// The runtime that it stands on.
+    pub(crate) fn runtime(&self, images: &Images) -> RuntimeSpec {
+        RuntimeSpec {
+            name: format!("runtime.{}m", self.memory_mib),
+            runtime: "python3.11".into(),
+            memory_mib: self.memory_mib,
+            vcpus: 1,
+            kernel: images.kernel.clone(),
+            root: images.root.clone(),
+            cmdline: calve_image::BASE_CMDLINE.into(),
+            init_timeout: SLOW,
+            up_timeout: SLOW,
+        }
+    }
+
+    /// How it is built: on its runtime as by default, or flat, from a boot of its own.
+    pub(crate) fn spec(&self, images: &Images, flat: bool) -> BuildSpec {
+        let base = (!flat).then(|| self.runtime(images).name);
         BuildSpec {
-            name: self.name.replace(' ', "-"),
+            name: self.snapshot(flat),
             memory_mib: self.memory_mib,
             vcpus: 1,
             kernel: images.kernel.clone(),
@@ -78,7 +100,7 @@ impl Case {
             function: self.function(),
             warm: vec![self.event.into()],
             up_timeout: SLOW,
-            base: None,
+            base,
         }
     }
 }

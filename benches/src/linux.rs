@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use calve_fleet::{
-    Access, BootSpec, CallOptions, Clone, Fleet, Frozen, Outcome, ThawOptions, build_snapshot,
+    Access, BootSpec, Budget, CallOptions, Clone, Fleet, Frozen, Outcome, Shape, ThawOptions,
+    build_runtime, build_snapshot,
 };
 use calve_snapshots::Store;
 use clap::Args;
@@ -42,6 +43,8 @@ pub(crate) struct Options {
 
 /// Runs before the first that counts.
 const WARM_UP: usize = 3;
+/// Shells for the largest fork.
+const ROOM: Budget = Budget { shells: 128, private_kib: 1 << 20 };
 /// Boots and builds take seconds each, and differ little.
 const FEW: usize = 3;
 
@@ -51,7 +54,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Run> {
     let images = Images::new(&options.agent, folder.path())?;
     let cases = functions::cases(&options.functions, options.numpy.as_deref(), folder.path())?;
     let bench = Bench {
-        fleet: Fleet::new(calve_fleet::Options::default())?,
+        fleet: Fleet::new(calve_fleet::Options { budget: ROOM, ..Default::default() })?,
         store: Store::open(folder.path().join("store"))?,
         images,
         options,
@@ -62,6 +65,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Run> {
         results.extend(bench.case(case)?);
     }
     if let Some(hello) = cases.first() {
+        results.extend(bench.forks(hello)?);
         results.extend(bench.clones_alive(hello)?);
         results.extend(bench.thaws_per_second(hello)?);
     }
@@ -81,18 +85,32 @@ impl Bench<'_> {
             Measured::new(operation, case.name, subject, method, unit)
         };
         let (us, kib) = (Unit::Microseconds, Unit::KiB);
-        let mut build = of("snapshot_build", "calve", "boot, warm-up call, freeze, two trials", us);
-        let mut size = of("snapshot_size", "calve", "what the memory file takes on disk", kib);
-        for _ in 0..FEW {
-            let started = Instant::now();
-            let built =
-                build_snapshot(&self.fleet, &self.store, &case.spec(&self.images), &mut |_| {});
-            build.take(built.map(|_| micros(started.elapsed())));
+        let runtime = case.runtime(&self.images);
+        build_runtime(&self.fleet, &self.store, &runtime, &mut |_| {}).context("the runtime")?;
+        let mut results = Vec::new();
+        for (flat, how) in [(true, "flat"), (false, "on its runtime")] {
+            let name = format!("{}, {how}", case.name);
+            let method = "boot or thaw of the runtime, start, warm-up call, freeze, two trials";
+            let mut build = Measured::new("snapshot_build", &name, "calve", method, us);
+            let method = "memory of its own: pages of the uppermost layer";
+            let mut size = Measured::new("snapshot_size", &name, "calve", method, kib);
+            for _ in 0..FEW {
+                let started = Instant::now();
+                let spec = case.spec(&self.images, flat);
+                let built = build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {});
+                build.take(built.map(|_| micros(started.elapsed())));
+            }
+            let frozen = self.fleet.open(&self.store, &case.snapshot(flat))?;
+            let own = frozen.snapshot().manifest().layers.last().map_or(0, |layer| layer.pages);
+            #[expect(clippy::cast_precision_loss, reason = "a number of pages")]
+            size.samples.push(own as f64 * 4.0);
+            results.extend([build, size]);
+            if flat {
+                results.push(self.thaw_flat(case, &frozen)?);
+            }
         }
         let frozen = self.open(case)?;
-        let pages: u64 = frozen.snapshot().manifest().layers.iter().map(|layer| layer.pages).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a number of pages")]
-        size.samples.push(pages as f64 * 4.0);
+        results.extend(self.boots(case)?);
 
         let boot_method = "decision → first byte of the answer; worker, kernel, runtime, function";
         let mut cold = of("cold_boot_to_first_output", "calve", boot_method, us);
@@ -100,9 +118,106 @@ impl Bench<'_> {
             cold.take(self.boot(case, &frozen).map(|outcome| first_output(&outcome)));
         }
 
-        let mut results = vec![build, size, cold];
+        results.push(cold);
         results.extend(self.thaw_and_reset(case, &frozen)?);
         Ok(results)
+    }
+
+    /// Thaws of a snapshot in one layer, beside which those of two are to be seen.
+    fn thaw_flat(&self, case: &Case, frozen: &Frozen) -> anyhow::Result<Measured> {
+        let (name, us) = (format!("{}, flat", case.name), Unit::Microseconds);
+        let method = "a shell waits, page cache warm; decision → first byte of the answer";
+        let mut thaw = Measured::new("thaw_to_first_output", &name, "calve", method, us);
+        for n in 0..self.options.samples + WARM_UP {
+            self.fleet.prepare(frozen.shape(), 1)?;
+            let clone = self.fleet.thaw(frozen).map_err(anyhow::Error::from);
+            let outcome = clone.and_then(|clone| called(clone, case));
+            if n >= WARM_UP {
+                thaw.take(outcome.map(|(_, outcome)| first_output(&outcome)));
+            }
+        }
+        Ok(thaw)
+    }
+
+    /// Boots up to where the agent, PID 1 of the guest, says that it is up, turn by turn with the peer.
+    fn boots(&self, case: &Case) -> anyhow::Result<Vec<Measured>> {
+        let method =
+            "decision, or process started → the guest's PID 1 says over vsock that it is up";
+        let of = |subject| {
+            Measured::new("boot_to_pid_1", case.name, subject, method, Unit::Microseconds)
+        };
+        let (mut ours, mut theirs) = (of("calve"), of("firecracker"));
+        for _ in 0..FEW {
+            let cmdline = calve_image::BASE_CMDLINE;
+            let shape = Shape::new(case.memory_mib, 1, 2)?;
+            let mut spec = BootSpec::new(shape, File::open(&self.images.kernel)?, cmdline);
+            for disk in [&self.images.root, &case.code] {
+                spec.disks.push((File::open(disk)?, Access::ReadOnly));
+            }
+            spec.up_timeout = case.function().timeout;
+            let booted = self.fleet.boot(spec, &case.function());
+            ours.take(booted.map(|machine| micros(machine.boot_time())));
+            if let Some(Peer::Firecracker(program)) = &self.options.peer {
+                theirs.take(Firecracker::boot(program, case, &self.images).map(micros));
+            }
+        }
+        let peer = self.options.peer.is_some().then_some(theirs);
+        Ok([ours].into_iter().chain(peer).collect())
+    }
+
+    /// A live parent becomes 1, 10 and 100 children.
+    fn forks(&self, case: &Case) -> anyhow::Result<Vec<Measured>> {
+        let (frozen, us) = (self.open(case)?, Unit::Microseconds);
+        let mut results = Vec::new();
+        for (children, times) in [(1, 10), (10, 5), (100, 2)] {
+            if children > self.options.clones {
+                continue;
+            }
+            let name = format!("{children} children");
+            let of = |operation, method| Measured::new(operation, &name, "calve", method, us);
+            let mut pause = of("fork_pause", "the parent, called before, stands still");
+            let mut all = of(
+                "fork_1_10_100",
+                "decision → parent and every child run; shells wait, the guest prepares itself",
+            );
+            for _ in 0..times {
+                let forked = self.fork_one(case, &frozen, children);
+                match forked {
+                    Ok((stood, took)) => {
+                        pause.samples.push(stood);
+                        all.samples.push(took);
+                    }
+                    Err(error) => all.take(Err(error)),
+                }
+            }
+            results.extend([pause, all]);
+        }
+        Ok(results)
+    }
+
+    fn fork_one(
+        &self,
+        case: &Case,
+        frozen: &Frozen,
+        children: usize,
+    ) -> anyhow::Result<(f64, f64)> {
+        let (parent, _) = called(self.fleet.thaw(frozen)?, case)?;
+        self.fleet.prepare(frozen.shape(), children)?;
+        let started = Instant::now();
+        let (mut parent, moment) = parent.branch(ThawOptions::default())?;
+        let lazy = || ThawOptions { lazy: true, ..ThawOptions::default() };
+        let children = (0..children).map(|_| self.fleet.thaw_moment(&moment, lazy()));
+        let mut children = children.collect::<Result<Vec<_>, _>>()?;
+        for child in &mut children {
+            child.wait_running()?;
+        }
+        let took = micros(started.elapsed());
+        // They are what they should be.
+        parent.call(case.event.as_bytes(), CallOptions::default())?;
+        if let Some(child) = children.last_mut() {
+            child.call(case.event.as_bytes(), CallOptions::default())?;
+        }
+        Ok((micros(moment.paused()), took))
     }
 
     /// Thaws, turn by turn with the peer, and resets.
@@ -232,7 +347,7 @@ impl Bench<'_> {
     }
 
     fn open(&self, case: &Case) -> anyhow::Result<Frozen> {
-        Ok(self.fleet.open(&self.store, &case.name.replace(' ', "-"))?)
+        Ok(self.fleet.open(&self.store, &case.snapshot(false))?)
     }
 }
 

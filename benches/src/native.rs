@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use calve_vmm::memory::MemoryPlan;
+use calve_vmm::memory::{Branch, MemoryPlan};
 use calve_vmm::{
     Attachments, Boot, Hypervisor, Machine, MachineState, Shape, Shell, ThawMemory, VsockHost,
 };
@@ -24,6 +24,8 @@ const MIB: u32 = 128;
 const DIRTY: usize = 256;
 /// How long a guest may take to say something.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Forks of one kind: each copies up to 64 MiB.
+const MOST_FORKS: usize = 30;
 /// Runs before the first that counts.
 const WARM_UP: usize = 5;
 
@@ -40,6 +42,7 @@ const GUEST: &[u8] = &[
 pub(crate) fn measure(samples: usize) -> anyhow::Result<Run> {
     let mut results = thaw_and_reset(samples)?;
     results.extend(births(samples)?);
+    results.extend(forks(samples)?);
     Ok(Run { facts: Facts::here(), results })
 }
 
@@ -178,6 +181,51 @@ fn reset_one(frozen: &Frozen, machine: &mut Machine) -> anyhow::Result<f64> {
     machine.resume()?;
     let spoken = heard.recv_timeout(PATIENCE)?;
     Ok(micros(spoken - started))
+}
+
+/// How long a machine stands still to be forked, by its memory and what of it was written.
+fn forks(samples: usize) -> anyhow::Result<Vec<Measured>> {
+    let frozen = Frozen::new()?;
+    let mut results = Vec::new();
+    for pages in [256_u64, 4096, 16_384] {
+        let case = format!("{MIB} MiB, {pages} written");
+        let method = "paused → kept → resumed; its copy is made while it runs on";
+        let mut pause = Measured::new("fork_pause", &case, "calve", method, Unit::Microseconds);
+        let method = "the same, and until what was written is copied and children can be thawed";
+        let mut copied = Measured::new("fork_copied", &case, "calve", method, Unit::Microseconds);
+        for n in 0..samples.min(MOST_FORKS) + WARM_UP {
+            let forked = fork_one(&frozen, pages);
+            if n >= WARM_UP {
+                match forked {
+                    Ok((stood, all)) => {
+                        pause.samples.push(stood);
+                        copied.samples.push(all);
+                    }
+                    Err(error) => pause.take(Err(error)),
+                }
+            }
+        }
+        results.extend([pause, copied]);
+    }
+    Ok(results)
+}
+
+fn fork_one(frozen: &Frozen, pages: u64) -> anyhow::Result<(f64, f64)> {
+    let (attachments, heard) = attachments();
+    let mut machine = frozen.shell()?.thaw(&frozen.state, frozen.content(), attachments)?;
+    machine.resume()?;
+    heard.recv_timeout(PATIENCE)?;
+    for n in 0..pages {
+        machine.memory().write_obj(2_u8, GuestAddress((2 << 20) + n * 4096))?;
+    }
+    let started = Instant::now();
+    machine.pause()?;
+    let (_, memory) = machine.branch()?;
+    machine.resume()?;
+    let stood = micros(started.elapsed());
+    let Branch::Written(copying) = memory else { anyhow::bail!("a clone has no file to leave") };
+    copying.wait()?;
+    Ok((stood, micros(started.elapsed())))
 }
 
 /// What making a shell costs, which no request waits for.

@@ -60,12 +60,19 @@ impl Drop for Vm {
 }
 
 impl Firecracker {
-    /// Boots, starts, warms and freezes the function.
-    pub(crate) fn freeze(program: &Path, case: &Case, images: &Images) -> anyhow::Result<Self> {
+    /// From the start of its process to where the guest's agent says that it is up.
+    pub(crate) fn boot(program: &Path, case: &Case, images: &Images) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        Self::start(program, case, images)?;
+        Ok(started.elapsed())
+    }
+
+    /// Boots a machine up to where its agent is up.
+    fn start(program: &Path, case: &Case, images: &Images) -> anyhow::Result<(Self, Vm, Api)> {
         let folder = tempfile::Builder::new().prefix("peer-").tempdir_in("/dev/shm")?;
         let peer = Self { program: program.into(), folder };
-        let (_vm, api) = peer.spawn()?;
-        let api = &mut Api(api);
+        let (vm, api) = peer.spawn()?;
+        let mut api = Api(api);
         // As quiet as ours: its serial console would cost it an exit per byte.
         let cmdline = "quiet reboot=k panic=1 pci=off root=/dev/vda rootfstype=erofs ro \
              init=/sbin/calve-agent";
@@ -79,7 +86,13 @@ impl Firecracker {
         let up = UnixListener::bind(format!("{}_{UP_PORT}", peer.vsock().display()))?;
         api.put("/actions", &json!({ "action_type": "InstanceStart" }))?;
         up.accept().context("waiting for its agent")?;
+        Ok((peer, vm, api))
+    }
 
+    /// Boots, starts, warms and freezes the function.
+    pub(crate) fn freeze(program: &Path, case: &Case, images: &Images) -> anyhow::Result<Self> {
+        let (peer, _vm, mut api) = Self::start(program, case, images)?;
+        let api = &mut api;
         let mut session = peer.connect()?;
         let configure = Some(wire::Configure {
             runtime: "python3.11".into(),

@@ -58,6 +58,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     files.push(measure(&mut native, &folder, "native")?);
 
     if !options.native {
+        if !demo::has_virtualization()? {
+            step("tiny guests in the lab");
+            let mut native = command(workspace.release().join("calve-lab"), &workspace.root());
+            native.args(["run", "--"]).arg(&program).args(["native", "--samples", &samples]);
+            files.push(measure(&mut native, &folder, "native-lab")?);
+        }
         step("Linux guests");
         files.push(measure(&mut linux(workspace, options, &program)?, &folder, "linux")?);
     }
