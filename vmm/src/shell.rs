@@ -148,7 +148,7 @@ impl Shell {
         let newborns = (0..).zip(&parts.vcpus).map(|(index, vcpu)| {
             let all = hypervisor.cpuid().as_slice();
             let leaves = cpuid::for_vcpu(all, index, shape.vcpus(), deadline);
-            Ok(vcpu.with(|fd| Newborn::new(fd, &leaves))??)
+            Ok(vcpu.with(|fd| Newborn::new(fd, &leaves, &parts.msrs))??)
         });
         let newborns = newborns.collect::<Result<_, ShellError>>()?;
         let platform = PlatformState::save(&parts.vm)?;

@@ -67,8 +67,7 @@ pub(crate) fn apply(
     let misc_enable = read_msr(fd, MISC_ENABLE)? | FAST_STRINGS;
     write_msrs(
         fd,
-        None,
-        &[msr(MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK), msr(MISC_ENABLE, misc_enable)],
+        [msr(MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK), msr(MISC_ENABLE, misc_enable)].iter(),
     )?;
     let mut lapic = fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?;
     set_lvt(&mut lapic, LINT0, MASKED);

@@ -4,10 +4,13 @@
 //! them do. So a shell gives its vCPUs the processor that machines on this host usually see, reads what they
 //! are then, and a thaw leaves out what would change nothing.
 
-use kvm_bindings::{kvm_cpuid_entry2, kvm_debugregs, kvm_mp_state, kvm_xcrs, kvm_xsave};
+use kvm_bindings::{
+    kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_vcpu_events,
+    kvm_xcrs, kvm_xsave,
+};
 use kvm_ioctls::VcpuFd;
 
-use super::state::{VcpuState, VcpuStateError, call, set_cpuid};
+use super::state::{MAX_CPUID, VcpuState, VcpuStateError, call, is_clock, read_msrs, set_cpuid};
 
 /// What a vCPU has before anything was loaded into it.
 #[derive(Debug)]
@@ -18,19 +21,33 @@ pub(crate) struct Newborn {
     xcrs: kvm_xcrs,
     xsave: Box<kvm_xsave>,
     debug: kvm_debugregs,
+    lapic: Box<kvm_lapic_state>,
+    events: kvm_vcpu_events,
+    /// By index.
+    msrs: Vec<kvm_msr_entry>,
 }
 
 impl Newborn {
     /// Gives the vCPU these leaves and reads what it is then.
-    pub(crate) fn new(fd: &VcpuFd, leaves: &[kvm_cpuid_entry2]) -> Result<Self, VcpuStateError> {
+    pub(crate) fn new(
+        fd: &VcpuFd,
+        leaves: &[kvm_cpuid_entry2],
+        msr_list: &[u32],
+    ) -> Result<Self, VcpuStateError> {
         set_cpuid(fd, leaves)?;
+        let mut msrs = read_msrs(fd, msr_list)?;
+        msrs.sort_unstable_by_key(|msr| msr.index);
         Ok(Self {
-            cpuid: leaves.to_vec(),
+            // Read back, as a saved one was: KVM may answer with other leaves than it was given.
+            cpuid: fd.get_cpuid2(MAX_CPUID).map_err(call("KVM_GET_CPUID2"))?.as_slice().to_vec(),
             tsc_khz: fd.get_tsc_khz().unwrap_or(0),
             mp: fd.get_mp_state().map_err(call("KVM_GET_MP_STATE"))?,
             xcrs: fd.get_xcrs().map_err(call("KVM_GET_XCRS"))?,
             xsave: Box::new(fd.get_xsave().map_err(call("KVM_GET_XSAVE"))?),
             debug: fd.get_debug_regs().map_err(call("KVM_GET_DEBUGREGS"))?,
+            lapic: Box::new(fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?),
+            events: fd.get_vcpu_events().map_err(call("KVM_GET_VCPU_EVENTS"))?,
+            msrs,
         })
     }
 
@@ -56,6 +73,20 @@ impl Newborn {
 
     pub(crate) fn has_xsave(&self, saved: &VcpuState) -> bool {
         self.xsave.region == saved.xsave.region
+    }
+
+    pub(crate) fn has_lapic(&self, saved: &VcpuState) -> bool {
+        self.lapic.regs == saved.lapic.regs
+    }
+
+    pub(crate) fn has_events(&self, saved: &VcpuState) -> bool {
+        self.events == saved.events
+    }
+
+    /// Whether it has a model-specific register, which is no clock, as it was saved.
+    pub(crate) fn has_msr(&self, saved: &kvm_msr_entry) -> bool {
+        let found = self.msrs.binary_search_by_key(&saved.index, |msr| msr.index);
+        !is_clock(saved.index) && found.is_ok_and(|n| self.msrs[n].data == saved.data)
     }
 
     pub(crate) fn has_debug(&self, saved: &VcpuState) -> bool {

@@ -24,7 +24,7 @@ use super::cpuid;
 use super::newborn::Newborn;
 
 /// Most CPUID leaves; KVM's own bound (`KVM_MAX_CPUID_ENTRIES`).
-const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+pub(super) const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 /// `MSR_IA32_TSC_DEADLINE` (Intel SDM vol. 4): armed last.
 const TSC_DEADLINE: u32 = 0x6e0;
 /// `MSR_IA32_TSC`.
@@ -34,6 +34,14 @@ const KVM_SYSTEM_TIME: [u32; 2] = [0x12, 0x4b56_4d01];
 /// MSRs that are clocks: the two above, the counters of actual and maximum frequency, and the
 /// offset by which KVM has moved the time-stamp counter.
 const CLOCKS: [u32; 5] = [TSC, TSC_DEADLINE, 0xe7, 0xe8, 0x3b];
+/// Whether an MSR is a clock, or what KVM's clock for guests is set up by: written even where it has the value
+/// already.
+pub(super) fn is_clock(index: u32) -> bool {
+    /// `MSR_KVM_WALL_CLOCK` and `MSR_KVM_WALL_CLOCK_NEW`.
+    const KVM_WALL_CLOCK: [u32; 2] = [0x11, 0x4b56_4d00];
+    CLOCKS.contains(&index) || KVM_SYSTEM_TIME.contains(&index) || KVM_WALL_CLOCK.contains(&index)
+}
+
 /// Differing clocks tolerated before scaling is asked for, parts per million: the default of KVM's
 /// own `tsc_tolerance_ppm`.
 const TSC_TOLERANCE_PPM: u64 = 250;
@@ -67,10 +75,10 @@ pub(crate) struct VcpuState {
     pub(super) xcrs: kvm_xcrs,
     pub(super) xsave: kvm_xsave,
     pub(super) debug: kvm_debugregs,
-    lapic: kvm_lapic_state,
+    pub(super) lapic: kvm_lapic_state,
     msrs: Vec<kvm_msr_entry>,
     pub(super) mp: kvm_mp_state,
-    events: kvm_vcpu_events,
+    pub(super) events: kvm_vcpu_events,
 }
 
 pub(super) fn call(name: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuStateError {
@@ -151,9 +159,15 @@ impl VcpuState {
         if !has(Newborn::has_debug) {
             fd.set_debug_regs(&self.debug).map_err(call("KVM_SET_DEBUGREGS"))?;
         }
-        fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
-        write_msrs(fd, self.far_tsc().filter(|_| index == 0), &self.msrs)?;
-        fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
+        if !has(Newborn::has_lapic) {
+            fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
+        }
+        let far_tsc = self.far_tsc().filter(|_| index == 0);
+        let others = self.msrs.iter().filter(|msr| newborn.is_none_or(|n| !n.has_msr(msr)));
+        write_msrs(fd, far_tsc.iter().chain(others))?;
+        if !has(Newborn::has_events) {
+            fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
+        }
         if self.has_kvmclock() {
             // The time in the ice was no fault of the guest's: keep its watchdog quiet. EINVAL is a
             // guest that has turned the clock off.
@@ -260,13 +274,12 @@ pub(crate) fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>,
     Ok(found)
 }
 
-/// Writes MSRs in order, one before the others if there is one.
-pub(crate) fn write_msrs(
+/// Writes MSRs in order.
+pub(crate) fn write_msrs<'a>(
     fd: &VcpuFd,
-    first: Option<kvm_msr_entry>,
-    msrs: &[kvm_msr_entry],
+    msrs: impl Iterator<Item = &'a kvm_msr_entry>,
 ) -> Result<(), VcpuStateError> {
-    let msrs: Vec<_> = first.into_iter().chain(msrs.iter().copied()).collect();
+    let msrs: Vec<_> = msrs.copied().collect();
     // The wrapper type refuses more than the kernel takes in one call (256).
     let batch =
         Msrs::from_entries(&msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
