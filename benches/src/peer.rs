@@ -181,7 +181,7 @@ fn facts() -> anyhow::Result<wire::ThawFacts> {
         seed,
         wall_clock_ns: u64::try_from(now.as_nanos())?,
         machine_id: "peer".into(),
-        hostname: String::new(),
+        ..wire::ThawFacts::default()
     })
 }
 

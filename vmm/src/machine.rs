@@ -143,7 +143,7 @@ impl Machine {
         if state.shape != parts.shape {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
-        if parts.ram.memfd().is_some() {
+        if !parts.ram.is_thawed() {
             return Err(MachineError::Booted);
         }
         self.abandon()?;

@@ -129,6 +129,10 @@ pub(crate) struct Ram {
     guest: GuestMemory,
     /// What a booted machine's RAM lies in.
     memfd: Option<File>,
+    /// A snapshot was mapped under it.
+    thawed: bool,
+    /// Its mappings are cut for a record, and not inherited by a copy of this process.
+    cut: bool,
 }
 
 impl Ram {
@@ -159,7 +163,7 @@ impl Ram {
         }
         let guest =
             GuestMemory::from_regions(mapped).map_err(|e| MemoryError::Regions(Box::new(e)))?;
-        Ok(Self { regions, host, guest, memfd: None })
+        Ok(Self { regions, host, guest, memfd: None, thawed: false, cut: false })
     }
 
     /// The view that devices and the boot loader use.
@@ -175,6 +179,11 @@ impl Ram {
     /// The file behind a booted machine's RAM.
     pub(crate) fn memfd(&self) -> Option<&File> {
         self.memfd.as_ref()
+    }
+
+    /// Whether it was thawed, and not booted.
+    pub(crate) fn is_thawed(&self) -> bool {
+        self.thawed
     }
 
     fn total(&self) -> u64 {
@@ -209,13 +218,15 @@ impl Ram {
             let file = files.get(usize::from(file)).ok_or(PlanError::File(file))?;
             self.place(file, at, libc::MAP_PRIVATE | libc::MAP_NORESERVE)?;
         }
+        self.thawed = true;
         Ok(Prefault::new(self, plan))
     }
 
     /// Cuts what `plan` maps into mappings of one page, so that a touch of one makes none of its
     /// neighbours present: on a read fault the kernel enters up to 16 pages that are at hand
     /// (`fault_around_bytes`), but never beyond a mapping. For recording which pages are touched.
-    pub(crate) fn cut(&self, plan: &MemoryPlan) -> Result<(), MemoryError> {
+    pub(crate) fn cut(&mut self, plan: &MemoryPlan) -> Result<(), MemoryError> {
+        self.cut = true;
         let pages: u64 = plan.mapped.iter().map(|mapped| mapped.at.len / PAGE).sum();
         // Of memory too large for that many mappings, larger pieces.
         let piece = pages.div_ceil(MAX_PIECES).max(1) * PAGE;
@@ -224,8 +235,9 @@ impl Ram {
             while offset < stretch.end() {
                 let at = Stretch { offset, len: piece.min(stretch.end() - offset) };
                 for (address, _, len) in self.places(at) {
-                    // SAFETY: the range is ours, as in `place`. Whether a child inherits it, which
-                    // this process never has, is all that changes; but it keeps neighbours apart.
+                    // SAFETY: the range is ours, as in `place`. Whether a copy of this process inherits
+                    // it, which `branch` therefore refuses to make, is all that changes; but it keeps
+                    // neighbours apart.
                     let done = unsafe {
                         libc::madvise(address as *mut libc::c_void, len, libc::MADV_DONTFORK)
                     };
@@ -296,8 +308,9 @@ fn create(bytes: u64) -> Result<File, MemoryError> {
     let fd = memfd_create("calve-ram", flags).map_err(|e| failed(e.into()))?;
     let file = File::from(fd);
     file.set_len(bytes).map_err(failed)?;
-    // The file leaves the process: nobody may cut it short under a mapping, which would be a bus error.
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    // The file leaves the process: nobody may cut it short under a mapping, which would be a bus error. Who
+    // takes it over may seal it further.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| failed(e.into()))?;
     Ok(file)
 }

@@ -14,7 +14,7 @@ use calve_proto::wire::host_frame::Body as Host;
 use calve_proto::wire::invoke_done::Outcome;
 use calve_proto::wire::protocol_error::Code;
 use calve_proto::wire::{self, GuestFrame, HostFrame};
-use calve_proto::{ErrorKind, Opening};
+use calve_proto::{ErrorKind, Event, Opening};
 use support::{Machine, PYTHON, call, configure, facts, wait};
 
 /// A stream without the session's manners.
@@ -256,7 +256,7 @@ fn a_machine_answers_a_ping_before_it_is_told_who_it_is() {
     let machine = Machine::new(&[]);
     let mut session = machine.connect();
     session.ping(7).unwrap();
-    assert_eq!(session.next_event().unwrap(), Event::Pong { nonce: 7 });
+    assert!(matches!(session.next_event().unwrap(), Event::Pong { nonce: 7 }));
     session.open(Opening { thaw: Some(facts("m-1")), ..Opening::default() }).unwrap();
     session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
 }

@@ -205,7 +205,7 @@ import os, random
 first = random.random()
 def handler(event, context):
     return {"pid": os.getpid(), "cwd": os.getcwd(), "stage": os.environ.get("STAGE"), "env": sorted(os.environ),
-            "memory": context.memory_limit_in_mb, "hash": os.environ.get("PYTHONHASHSEED")}
+            "memory": context.memory_limit_in_mb, "hash": hash("a string")}
 "#;
 
 #[test]
@@ -215,9 +215,11 @@ fn a_runtime_without_a_function_becomes_one() {
     let env = |name: &str, value: &str| wire::EnvVar { name: name.into(), value: value.into() };
     let mut function = configure(PYTHON, "app.handler");
     function.env = vec![env("STAGE", "test")];
+    let before = machine.runtime_pid();
     session.configure(function).unwrap();
     session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
     let got = call(&mut session, "r-1", "{}").json();
+    assert_eq!(machine.runtime_pid(), before, "the process that waited is the one that serves");
     assert_eq!((&got["stage"], &got["memory"]), (&json!("test"), &json!("256")));
     // Its environment is what a process of its own would have.
     let fresh = Machine::new(&[("app.py", ADOPTED)]);
@@ -236,11 +238,17 @@ fn a_runtime_without_a_function_becomes_one() {
 fn what_only_a_new_process_can_do_gets_one() {
     let machine = Machine::new(&[("app.py", ADOPTED)]);
     let mut session = preloaded(&machine, PYTHON);
-    let mut function = configure(PYTHON, "app.handler");
-    function.env = vec![wire::EnvVar { name: "PYTHONHASHSEED".into(), value: "7".into() }];
-    session.configure(function).unwrap();
+    let function = || {
+        let seed = wire::EnvVar { name: "PYTHONHASHSEED".into(), value: "7".into() };
+        wire::Configure { env: vec![seed], ..configure(PYTHON, "app.handler") }
+    };
+    let before = machine.runtime_pid();
+    session.configure(function()).unwrap();
     session.wait_ready(&mut |_, _| {}).unwrap().unwrap();
-    assert_eq!(call(&mut session, "r-1", "{}").json()["hash"], json!("7"));
+    assert_ne!(machine.runtime_pid(), before);
+    let hash = call(&mut session, "r-1", "{}").json()["hash"].clone();
+    let fresh = Machine::new(&[("app.py", ADOPTED)]);
+    assert_eq!(hash, call(&mut fresh.start(function()), "r-1", "{}").json()["hash"]);
 }
 
 #[test]
@@ -264,4 +272,39 @@ fn a_clone_that_waits_leaves_its_runtime_asleep() {
     while !matches!(session.next_event().unwrap(), Event::Pong { nonce: 1 }) {}
     assert_eq!(machine.runtime_state(), 'T');
     assert!(call(&mut session, "r-1", "{}").json()["pid"].is_u64());
+}
+
+#[test]
+fn hooks_run_at_every_fork() {
+    let machine = Machine::new(&[("app.py", HOOKS)]);
+    let mut session = machine.start(configure(PYTHON, "app.handler"));
+    for round in 1..=2 {
+        session.prepare_fork(None).unwrap();
+        session.wait_freeze_ready(&mut |_, _| {}).unwrap().unwrap();
+        drop(session);
+        session = machine.connect();
+        let id = format!("m-{round}");
+        session.open(Opening { thaw: Some(facts(&id)), ..Opening::default() }).unwrap();
+        session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
+        // It goes on without a call, as it did before.
+        assert_ne!(machine.runtime_state(), 'T');
+    }
+    let once = ["before 2", "before 1", "after 1", "after 2"];
+    let trail = call(&mut session, "r-1", "{}").json()["trail"].clone();
+    assert_eq!(trail, json!([once, once].concat()));
+}
+
+#[test]
+fn a_clone_that_is_to_go_on_is_woken() {
+    let machine = Machine::new(&[("app.py", ADOPTED)]);
+    machine.freeze(machine.start(configure(PYTHON, "app.handler")));
+    let mut session = machine.connect();
+    let facts = wire::ThawFacts { wake: true, ..facts("m-1") };
+    session.open(Opening { thaw: Some(facts), ..Opening::default() }).unwrap();
+    session.wait_thawed(&mut |_, _| {}).unwrap().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while machine.runtime_state() == 'T' {
+        assert!(std::time::Instant::now() < deadline, "it sleeps on");
+        std::thread::yield_now();
+    }
 }

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seed: vec![0; 32],
         wall_clock_ns: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?,
         machine_id: "clone-1".into(),
-        hostname: String::new(),
+        ..wire::ThawFacts::default()
     };
     let mut session = connect(path)?;
     let asked = Instant::now();

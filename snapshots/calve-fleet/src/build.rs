@@ -119,7 +119,7 @@ pub enum BuildError {
     Base(#[from] OpenError),
     /// The runtime that it is to stand on is none, or another.
     #[error(
-        "`{name}` is no runtime to build this function on: its {differs} differs; build one that fits, or build without it"
+        "`{name}` is no runtime to build this function on: its {differs} differs; build one that fits, or build without it (`--flat`)"
     )]
     Misfit {
         /// Name of the runtime.
@@ -129,7 +129,7 @@ pub enum BuildError {
     },
     /// The code is larger than what a runtime's machine has room for.
     #[error(
-        "code of {bytes} bytes is over the {CODE_ROOM} that a runtime has room for; build without a runtime"
+        "code of {bytes} bytes is over the {CODE_ROOM} that a runtime has room for; build without one (`--flat`)"
     )]
     Room {
         /// Bytes of the code's image.

@@ -120,7 +120,7 @@ impl Callee {
             if callee.opened {
                 callee.conversation.invoke(call)?;
             } else {
-                callee.open(Some(call))?;
+                callee.open(Some(call), false)?;
             }
             callee.conversation.wait_answer(match logs {
                 Some(logs) => logs,
@@ -162,16 +162,18 @@ impl Callee {
         self.conversation.stream().want("become itself", grace);
         self.conversation.set_deadline(Instant::now().checked_add(grace));
         let thawed = self.converse(|callee| {
-            callee.open(None)?;
+            callee.open(None, true)?;
             callee.conversation.wait_thawed(&mut |_, _| {})
         });
         thawed.map_err(|broken| self.failed(broken, grace, grace))
     }
 
-    fn open(&mut self, call: Option<Call<'_>>) -> Result<(), SessionError> {
+    /// `wake`: its function goes on without a call.
+    fn open(&mut self, call: Option<Call<'_>>, wake: bool) -> Result<(), SessionError> {
         let mut thaw = self.opening.clone();
         if let Some(facts) = &mut thaw {
             facts.wall_clock_ns = identity::wall_clock_ns();
+            facts.wake = wake;
         }
         self.conversation.open(Opening { thaw, call, ..Opening::default() })?;
         self.opened = true;

@@ -97,6 +97,12 @@ impl Fleet {
         Ok(frozen)
     }
 
+    /// Whether `name` is a [runtime](crate::build_runtime) that functions can be built on here.
+    pub fn has_runtime(&self, store: &Store, name: &str) -> bool {
+        let opened = self.open_runtime(store, name);
+        opened.is_ok_and(|frozen| frozen.snapshot().manifest().is_runtime())
+    }
+
     /// Opens a snapshot that may be a [runtime](crate::build_runtime) without a function.
     pub(crate) fn open_runtime(&self, store: &Store, name: &str) -> Result<Frozen, OpenError> {
         let host = cpu::host_cpu()?;

@@ -6,7 +6,7 @@
 //!                                                        children are thawed from it ◄───┘
 //! ```
 //!
-//! The parent stands still while the kernel changes page tables; what it has written is copied by a process that
+//! The parent's machine stands still while the kernel changes page tables; what it has written is copied by a process that
 //! has its memory as it was (`memory/branch.rs` of `calve-vmm`). To the function a fork is what a thaw is, in the
 //! parent as in each child: hooks run, generators are reseeded.
 
@@ -35,10 +35,10 @@ pub enum ForkError {
     /// It could not be prepared, or its worker could not keep its memory.
     #[error("cannot fork the machine")]
     Freeze(#[from] FreezeError),
-    /// It was never called, and cannot become itself.
+    /// It cannot become itself, before or after.
     #[error("cannot fork a machine that did not become itself")]
     Call(#[from] CallError),
-    /// It was never called, and its `after_restore` hook failed.
+    /// Its `after_restore` hook failed, before or after.
     #[error("cannot fork a machine that did not become itself")]
     Hook(#[source] FunctionError),
     /// A child could not be thawed.
@@ -66,7 +66,8 @@ impl Moment {
         self.content.shape
     }
 
-    /// How long the parent stood still.
+    /// How long the parent's machine stood still. Its function is stopped for longer: from before its memory is
+    /// kept, when it is told to prepare, until it is told that it goes on, right after.
     pub fn paused(&self) -> Duration {
         self.paused
     }
@@ -103,16 +104,19 @@ pub(crate) fn branch(
     worker.fork(attach, &fds)?;
     drop(fds);
     let (line, door) = wiring.connect(worker)?;
-    let forked = line.worker().forked();
+    let timeout = identity.timeout;
+    let mut callee = Callee::thawed(line, identity, decision, true)?;
+    // Before its memory is waited for: its function has been stopped since it was asked to prepare.
+    callee.introduce()?.map_err(ForkError::Hook)?;
+    let forked = callee.conversation.stream().worker().forked(parent.shape.memory_bytes());
     let (saved, paused) = forked?;
     let (state, _) = saved.state(parent.shape).map_err(FreezeError::Damaged)?;
     let below = parent.below.map(|content| &content.layers);
     let layers = saved.memory(parent.shape, below).map_err(FreezeError::Damaged)?;
     let disks = parent.disks.iter().map(File::try_clone).collect::<std::io::Result<_>>();
     let content =
-        disks.and_then(|disks| Content::new(parent.shape, identity.timeout, &state, layers, disks));
+        disks.and_then(|disks| Content::new(parent.shape, timeout, &state, layers, disks));
     let content = content.map_err(|e| WorkerError::Setup("keep a machine", e))?;
-    let callee = Callee::thawed(line, identity, decision, true)?;
     Ok((callee, door, Moment { content: Arc::new(content), paused }))
 }
 

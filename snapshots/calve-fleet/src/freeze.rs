@@ -134,7 +134,7 @@ impl Machine {
         let Self { mut worker, shape, cmdline, writes_disks } = self;
         check_disks(shape, writes_disks)?;
         worker.pause()?;
-        let saved = worker.save()?;
+        let saved = worker.save(shape.memory_bytes())?;
         // Killed here: from now on nobody can change what is being written.
         drop(worker);
         let (state, machine) = saved.state(shape).map_err(FreezeError::Damaged)?;

@@ -29,7 +29,7 @@ pub(crate) fn thaw_facts(machine_id: &str) -> io::Result<wire::ThawFacts> {
         seed: random::<SEED_BYTES>()?.to_vec(),
         wall_clock_ns: 0,
         machine_id: machine_id.to_owned(),
-        hostname: String::new(),
+        ..wire::ThawFacts::default()
     })
 }
 

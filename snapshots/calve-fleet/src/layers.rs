@@ -12,6 +12,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use calve_snapshots::{Extent, MemoryLayout, MemorySource};
@@ -128,7 +129,7 @@ impl Layers {
         for mapped in &self.plan.mapped {
             self.copy_up(&flat, mapped.at)?;
         }
-        let mut flat = Self::whole(flat)?;
+        let mut flat = Self::whole(read_only(&flat)?)?;
         flat.plan.touched.clone_from(&self.plan.touched);
         Ok(flat)
     }
@@ -228,6 +229,16 @@ pub(crate) fn anonymous(name: &str, bytes: u64) -> io::Result<File> {
     file.set_len(bytes)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(LENGTH))?;
     Ok(file)
+}
+
+/// The same file, to which nobody writes any more, through a handle that is for reading: clones' workers are handed
+/// what they map, and must not change it under each other.
+pub(crate) fn read_only(file: &File) -> io::Result<File> {
+    /// `F_SEAL_FUTURE_WRITE` of Linux `include/uapi/linux/fcntl.h`, from 5.1 on: neither `write` nor a new shared
+    /// mapping. A private mapping that is there already, such as a parent's, may stay.
+    const FUTURE_WRITE: SealFlag = SealFlag::from_bits_retain(0x10);
+    fcntl(file, FcntlArg::F_ADD_SEALS(FUTURE_WRITE | SealFlag::F_SEAL_SEAL))?;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The seals by which the length of a file is for ever.
@@ -350,6 +361,9 @@ mod tests {
         assert_eq!(flat.next_data(603 * PAGE).unwrap(), Some(1200 * PAGE));
         assert_eq!(flat.next_data(1201 * PAGE).unwrap(), None);
         assert!(is_of_one_length(&layers.files[0]));
+        let handle = read_only(&layers.files[0]).unwrap();
+        assert!(handle.write_all_at(&[1], 0).is_err());
+        assert_eq!(handle.metadata().unwrap().len(), 8 * MIB);
         assert!(!is_of_one_length(&tempfile::tempfile().unwrap()));
     }
 }

@@ -12,10 +12,8 @@ use calve_vmm::memory::Stretch;
 use calve_vmm::{MachineState, Shape};
 
 use crate::frozen::machine_state;
-use crate::layers::{Layers, is_of_one_length};
+use crate::layers::{Layers, is_of_one_length, read_only};
 
-/// Most bytes that say which pages were written: one run for every second page of a terabyte, and then some.
-const MAX_RUNS_LEN: u64 = 1 << 30;
 const PAGE: u64 = 4096;
 
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -71,7 +69,7 @@ impl Saved {
         let runs = read_runs(&runs.ok_or("it is no clone")?, shape.memory_bytes())?;
         let runs = below.differing(&file, &runs)?;
         let runs = below.bridge(&file, runs)?;
-        let layers = below.over(file, &runs)?;
+        let layers = below.over(read_only(&file)?, &runs)?;
         Ok((runs, layers))
     }
 
@@ -79,12 +77,12 @@ impl Saved {
     pub(crate) fn memory(self, shape: Shape, below: Option<&Layers>) -> Result<Layers, Cause> {
         let (memory, runs) = self.checked(shape)?;
         match (runs, below) {
-            (None, _) => Ok(Layers::whole(memory)?),
+            (None, _) => Ok(Layers::whole(read_only(&memory)?)?),
             (Some(_), None) => Err("it has written to memory that it does not have".into()),
             (Some(runs), Some(below)) => {
                 let runs = read_runs(&runs, shape.memory_bytes())?;
                 let runs = below.bridge(&memory, runs)?;
-                Ok(below.over(memory, &runs)?)
+                Ok(below.over(read_only(&memory)?, &runs)?)
             }
         }
     }
@@ -101,25 +99,32 @@ impl Saved {
     }
 }
 
-/// Reads which pages were written: pages of a memory of so many bytes, ascending and apart.
+/// Reads which pages were written: pages of a memory of so many bytes, ascending and apart. Each run is looked at
+/// as it is read, so what is kept is bounded by how many there can be.
 fn read_runs(file: &File, memory: u64) -> Result<Vec<Stretch>, Cause> {
+    /// Bytes of the longest encoding of a run, and of their number.
+    const LONGEST: u64 = 20;
+    let pages = memory / PAGE;
     let length = file.metadata()?.len();
-    if length > MAX_RUNS_LEN.min(memory / PAGE * 32 + 16) {
-        return Err("it has written more runs of pages than there are pages".into());
+    if length > (pages / 2 + 2).saturating_mul(LONGEST) {
+        return Err("it has written more runs of pages than there are".into());
     }
     let mut bytes = vec![0; usize::try_from(length)?];
     file.read_exact_at(&mut bytes, 0)?;
-    let runs: Vec<Stretch> = postcard::from_bytes(&bytes)?;
-    let mut from = 0;
-    for run in &runs {
+    let (count, mut rest) = postcard::take_from_bytes::<u64>(&bytes)?;
+    let (mut runs, mut from) = (Vec::new(), 0);
+    for _ in 0..count {
+        let (run, after) = postcard::take_from_bytes::<Stretch>(rest)?;
+        rest = after;
         let whole = run.offset % PAGE == 0 && run.len % PAGE == 0 && run.len > 0;
         let end = run.offset.checked_add(run.len).filter(|end| *end <= memory);
         match end {
             Some(end) if whole && run.offset >= from => from = end,
             _ => return Err("the runs of pages that it has written are no such".into()),
         }
+        runs.push(run);
     }
-    Ok(runs)
+    if rest.is_empty() { Ok(runs) } else { Err("more than runs of pages".into()) }
 }
 
 #[cfg(test)]
@@ -132,7 +137,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn runs_file(runs: &[(u64, u64)]) -> File {
-        let run = |&(offset, len)| Stretch { offset: PAGE.wrapping_mul(offset), len: len * PAGE };
+        let run = |&(offset, len)| Stretch { offset: offset * PAGE, len: len * PAGE };
         let runs: Vec<_> = runs.iter().map(run).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&postcard::to_stdvec(&runs).unwrap()).unwrap();
@@ -143,13 +148,16 @@ mod tests {
     fn runs_that_cannot_be_are_refused() {
         assert_eq!(read_runs(&runs_file(&[(0, 1), (1, 2), (9, 1)]), MIB).unwrap().len(), 3);
         for bad in
-            [&[(0, 0)][..], &[(5, 1), (4, 1)], &[(0, 2), (1, 1)], &[(0, 257)], &[(1 << 52, 1)]]
+            [&[(0, 0)][..], &[(5, 1), (4, 1)], &[(0, 2), (1, 1)], &[(0, 257)], &[(1 << 40, 1)]]
         {
             assert!(read_runs(&runs_file(bad), MIB).is_err(), "{bad:?}");
         }
         let mut noise = tempfile::tempfile().unwrap();
         noise.write_all(&[0xff; 100]).unwrap();
         assert!(read_runs(&noise, MIB).is_err());
+        let mut longer = runs_file(&[(0, 1)]);
+        longer.write_all(&[0]).unwrap();
+        assert!(read_runs(&longer, MIB).is_err(), "bytes are left over");
         noise.set_len(1 << 40).unwrap();
         assert!(read_runs(&noise, MIB).is_err(), "a file of a terabyte is not read");
     }

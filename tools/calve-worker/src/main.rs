@@ -10,6 +10,7 @@
 //! the worker dies.
 
 mod attach;
+mod children;
 mod keyboard;
 mod machine;
 mod memory;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     memory::save();
+    children::can_be_waited_for()?;
     let mut args = std::env::args().skip(1);
     let (Some(parent), None) = (args.next(), args.next()) else {
         bail!("calve-worker is started by calve, not by hand");

@@ -81,6 +81,10 @@ impl Ram {
     }
 
     fn copy_written(&self, tables: &PageTables) -> Result<Copying, MemoryError> {
+        if self.cut {
+            let why = "the machine runs for a record of what it touches";
+            return Err(MemoryError::Branch(io::Error::other(why)));
+        }
         let file = create(self.total())?;
         let mut copies = Vec::new();
         for (region, host) in self.slots() {
@@ -152,6 +156,7 @@ impl Drop for Copying {
 /// Writes the pages of `runs` that are not all zero to their places in a file, and ends the process: with
 /// status 0, or the number of an error.
 fn copy(fd: libc::c_int, runs: &[Run]) -> ! {
+    leave_all_but(fd);
     let mut status = 0;
     for run in runs {
         if let Err(errno) = copy_run(fd, run) {
@@ -161,6 +166,19 @@ fn copy(fd: libc::c_int, runs: &[Run]) -> ! {
     }
     // SAFETY: ends this process, at once and without any clean-up.
     unsafe { libc::_exit(status) }
+}
+
+/// Ends with this process's parent, and lets go of all descriptors but one: of a machine's streams, which would not
+/// end while a copy is held, and of the machine itself.
+fn leave_all_but(fd: libc::c_int) {
+    let before = u32::try_from(fd - 1).unwrap_or(0);
+    let after = u32::try_from(fd + 1).unwrap_or(u32::MAX);
+    // SAFETY: system calls on numbers. Nothing in this process uses a descriptor but `fd` any more.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::syscall(libc::SYS_close_range, 0_u32, before, 0_u32);
+        libc::syscall(libc::SYS_close_range, after, u32::MAX, 0_u32);
+    }
 }
 
 fn copy_run(fd: libc::c_int, run: &Run) -> Result<(), Errno> {

@@ -88,7 +88,8 @@ const INTEGER_POOL = 1024;
 
 /** Runs the hooks, last one first, and collects garbage. Returns the number of afterRestore hooks. */
 async function beforeSnapshot() {
-  while (before.length) await before.pop()();
+  // Kept: a machine that is forked goes on, and may be forked or frozen again.
+  for (const hook of [...before].reverse()) await hook();
   collectGarbage();
   return after.length;
 }

@@ -15,7 +15,7 @@
 //!
 //! Thaw: kernel randomness, wall clock and names first, then the runtime is told that it is a clone and its processes go
 //! on (SIGCONT): where no hooks wait, as soon as there is an invocation and not before, so that a clone that waits takes
-//! no memory; but for a fork, whose parent and children go on as they were. Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
+//! no memory; but where the facts say otherwise, and for a fork, whose parent and children go on as they were. Only where after_restore hooks wait does the first invocation wait for them; else it goes out in the same
 //! write as the news.
 
 use std::time::{Duration, Instant};
@@ -112,6 +112,7 @@ impl<P: Place> Agent<P> {
 
     /// Makes this clone itself. `lazy`: the news may travel with the answer of the invocation that follows.
     pub(super) fn thaw(&mut self, facts: &ThawFacts, lazy: bool) {
+        self.awake = facts.wake || self.keeps_memory;
         if let Err(error) = self.place.apply(facts) {
             let error = agent_error(&error);
             match self.running {

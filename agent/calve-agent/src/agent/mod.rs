@@ -1,7 +1,7 @@
 //! The agent: one thread, one loop, one function.
 //!
 //! ```text
-//!                 Configure              ready              PrepareFreeze
+//!        Configure | Preload              ready              PrepareFreeze
 //!   (no function) ────────► Starting ─────────► Serving ───────────────► Freezing
 //!                             ▲  │                ▲   │ runtime ends        │ hooks ran, settled,
 //!                    Invoke   │  │ fails          │   ▼                     ▼ stopped, reclaimed
@@ -83,6 +83,8 @@ pub(crate) struct Agent<P> {
     seen: Seen,
     /// The machine goes on after the freeze that it prepares for.
     keeps_memory: bool,
+    /// The runtime of this clone goes on without an invocation.
+    awake: bool,
     /// SIGTERM came.
     ending: bool,
 }
@@ -101,6 +103,7 @@ impl<P: Place> Agent<P> {
             call: None,
             seen: Seen::default(),
             keeps_memory: false,
+            awake: false,
             ending: false,
         };
         agent.poll.set(&mut Watch::new(Token::Signals), &agent.signals, Interest::READ)?;
@@ -157,7 +160,7 @@ impl<P: Place> Agent<P> {
         }
         self.finish_answer();
         // A clone that waits for its first call leaves its runtime asleep, and its pages untouched.
-        let waits = self.call.is_none() && !self.keeps_memory;
+        let waits = self.call.is_none() && !self.awake;
         let logs_open = self.control.as_ref().is_some_and(|c| !c.closing && c.outbox.has_room());
         if let Some(running) = &mut self.running {
             running.launch.backend.flush(&self.poll)?;

@@ -71,14 +71,22 @@ impl Guest {
 /// Has the kernel do less on its own: whatever wakes up in a clone that waits writes to pages, each of which the clone
 /// then has for itself. A kernel without one of these does it as it pleases.
 fn quiet() {
-    for (setting, value) in [
-        // Folding statistics together, every second by default: an hour.
-        ("vm/stat_interval", "3600"),
-        // Looking for dirty pages to write back, where the only file systems are read-only or in memory.
-        ("vm/dirty_writeback_centisecs", "0"),
-    ] {
+    let set = |setting: &str, value: &str| {
         let _ = std::fs::write(Path::new("/proc/sys").join(setting), value);
+    };
+    // Folding statistics together, every second by default: an hour.
+    set("vm/stat_interval", "3600");
+    // Looking for dirty pages to write back: there are none where the only file systems are read-only or in memory.
+    if !has_writable_disk() {
+        set("vm/dirty_writeback_centisecs", "0");
     }
+}
+
+/// Whether the machine has a disk that it may write to, or none can tell.
+fn has_writable_disk() -> bool {
+    let Ok(disks) = std::fs::read_dir("/sys/block") else { return true };
+    let read_only = |disk: std::fs::DirEntry| std::fs::read_to_string(disk.path().join("ro"));
+    disks.flatten().any(|disk| !read_only(disk).is_ok_and(|ro| ro.trim() == "1"))
 }
 
 /// One line on the console, which is all there is before the control stream.

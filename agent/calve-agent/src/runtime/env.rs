@@ -22,7 +22,9 @@ pub(super) fn environment(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(c.env.iter().map(|v| (v.name.clone(), v.value.clone())));
+    // A shim heeds this one, which is ours to set.
+    let users = c.env.iter().filter(|v| v.name != super::launch::PRELOAD);
+    env.extend(users.map(|v| (v.name.clone(), v.value.clone())));
     let ours = [
         ("_HANDLER", c.handler.clone()),
         ("LAMBDA_TASK_ROOT", task_root.display().to_string()),
@@ -61,7 +63,12 @@ mod tests {
         let configure = wire::Configure {
             runtime: "node20".into(),
             handler: "app.handler".into(),
-            env: vec![var("TZ", "Europe/Oslo"), var("_HANDLER", "evil"), var("X", "1")],
+            env: vec![
+                var("TZ", "Europe/Oslo"),
+                var("_HANDLER", "evil"),
+                var("X", "1"),
+                var("CALVE_PRELOAD", "1"),
+            ],
             ..wire::Configure::default()
         };
         let api = Some(SocketAddr::from(([127, 0, 0, 1], 9001)));
@@ -71,6 +78,7 @@ mod tests {
         assert_eq!(last("TZ"), Some("Europe/Oslo"));
         assert_eq!(last("_HANDLER"), Some("app.handler"));
         assert_eq!(last("X"), Some("1"));
+        assert_eq!(last("CALVE_PRELOAD"), None);
         assert_eq!(last("AWS_EXECUTION_ENV"), Some("AWS_Lambda_nodejs20.x"));
         assert_eq!(last("AWS_LAMBDA_RUNTIME_API"), Some("127.0.0.1:9001"));
         assert_eq!(last("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), Some("128"));

@@ -51,7 +51,7 @@ const SHIM_FILES: [(&str, &str); 11] = [
 /// Name of a function's own runtime.
 const BOOTSTRAP: &str = "bootstrap";
 /// Tells a shim that its function comes later. Set by us alone.
-const PRELOAD: &str = "CALVE_PRELOAD";
+pub(super) const PRELOAD: &str = "CALVE_PRELOAD";
 
 /// Why no process came to be.
 #[derive(Debug, thiserror::Error)]

@@ -89,7 +89,7 @@ impl Backend {
             // No clone would run them again, and what they are there for, fresh random numbers, would not happen.
             Self::Api(api) if api.is_restored() => {
                 let text = "the runtime's client waits in restore/next for its first call, and an event before the \
-                    snapshot has been that: its after_restore hooks have run. Build without warm-up events";
+                    snapshot has been that: its after_restore hooks have run. Build without warm-up events; a clone that was called cannot be forked";
                 let kind = ErrorKind::Hook;
                 let error = FunctionError::new(kind, "Runtime.RestoreHooksSpent", text);
                 events.push(RuntimeEvent::HookFailed(error));

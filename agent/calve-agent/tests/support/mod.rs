@@ -100,12 +100,16 @@ impl Machine {
         session
     }
 
-    /// State of the runtime's process, the agent's only child, as proc(5) has it.
-    pub(crate) fn runtime_state(&self) -> char {
+    /// Process id of the runtime, the agent's only child.
+    pub(crate) fn runtime_pid(&self) -> u32 {
         let agent = self.agent.id();
         let children = std::fs::read_to_string(format!("/proc/{agent}/task/{agent}/children"));
-        let child: u32 = children.unwrap().trim().parse().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+        children.unwrap().trim().parse().unwrap()
+    }
+
+    /// State of the runtime's process, as proc(5) has it.
+    pub(crate) fn runtime_state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.runtime_pid())).unwrap();
         let (_, rest) = stat.rsplit_once(')').unwrap();
         rest.trim_start().chars().next().unwrap()
     }
@@ -167,7 +171,7 @@ pub(crate) fn facts(machine_id: &str) -> wire::ThawFacts {
         seed: vec![7; 32],
         wall_clock_ns: u64::try_from(now.as_nanos()).unwrap(),
         machine_id: machine_id.into(),
-        hostname: String::new(),
+        ..wire::ThawFacts::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::{Activity, Wake, Wanted, Worker};
+use super::{Activity, Forking, Wake, Wanted, Worker};
 use crate::boot::Ports;
 use crate::control::{Attach, Command, ControlError, End, Report, Stats};
 use crate::error::{FreezeError, WorkerError};
@@ -70,7 +70,9 @@ impl Worker {
         attach: Attach,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), WorkerError> {
-        self.begin_again(&Command::Fork(attach), fds)
+        self.begin_again(&Command::Fork(attach), fds)?;
+        self.forking = Forking::Awaited;
+        Ok(())
     }
 
     fn begin_again(
@@ -97,23 +99,34 @@ impl Worker {
         Ok(())
     }
 
-    /// State and memory of a paused machine, as files.
-    pub(crate) fn save(&mut self) -> Result<Saved, FreezeError> {
+    /// State and memory of a paused machine of so many bytes of memory, as files.
+    pub(crate) fn save(&mut self, memory: u64) -> Result<Saved, FreezeError> {
         self.send(&Command::Save, &[])?;
-        Ok(self.saved("give back its state")?.0)
+        let wanted = copying("give back its state", memory);
+        let fds = self.expect(&wanted, |report, fds| match report {
+            Report::Saved { .. } => Some(fds),
+            _ => None,
+        })?;
+        Saved::new(fds).map_err(FreezeError::Damaged)
     }
 
     /// State and memory of a machine that was told to fork, and how long it stood still.
-    pub(crate) fn forked(&mut self) -> Result<(Saved, Duration), FreezeError> {
-        self.saved("fork")
-    }
-
-    fn saved(&mut self, what: &'static str) -> Result<(Saved, Duration), FreezeError> {
-        let (fds, paused) = self.expect(&Wanted::of_worker(what), |report, fds| match report {
-            Report::Saved { paused_ns, .. } => Some((fds, Duration::from_nanos(*paused_ns))),
-            _ => None,
-        })?;
-        Ok((Saved::new(fds).map_err(FreezeError::Damaged)?, paused))
+    pub(crate) fn forked(&mut self, memory: u64) -> Result<(Saved, Duration), FreezeError> {
+        let wanted = copying("fork", memory);
+        loop {
+            match std::mem::replace(&mut self.forking, Forking::Not) {
+                Forking::Came(fds, paused) => {
+                    return Ok((Saved::new(fds).map_err(FreezeError::Damaged)?, paused));
+                }
+                before => self.forking = before,
+            }
+            match self.wait(&wanted, None)? {
+                Wake::Report(report, _) => {
+                    return Err(WorkerError::from(ControlError::OutOfTurn(report.name())).into());
+                }
+                Wake::News | Wake::Stream => {}
+            }
+        }
     }
 
     /// Waits for the machine's end.
@@ -143,4 +156,11 @@ impl Worker {
             _ => None,
         })
     }
+}
+
+/// What a worker may take longer for, the more memory there is: a slow host copies 32 MiB in a second.
+fn copying(what: &'static str, memory: u64) -> Wanted {
+    let copy = Duration::from_secs(memory / (32 << 20));
+    let Wanted { what, since, within } = Wanted::of_worker(what);
+    Wanted { what, since, within: within.saturating_add(copy) }
 }

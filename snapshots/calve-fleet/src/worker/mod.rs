@@ -15,7 +15,7 @@ mod nursery;
 mod pidfd;
 mod watch;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use calve_vmm::Shape;
@@ -45,6 +45,14 @@ enum Activity {
     Resetting(Ports),
 }
 
+/// A machine that was told to fork goes on before its memory is copied: what it has to give comes at any time.
+#[derive(Debug)]
+enum Forking {
+    Not,
+    Awaited,
+    Came(Vec<OwnedFd>, Duration),
+}
+
 impl Activity {
     fn is_running(&self) -> bool {
         matches!(self, Self::Running)
@@ -68,6 +76,8 @@ pub(crate) struct Worker {
     shell_seen: bool,
     activity: Activity,
     ended: Option<End>,
+    /// What a fork is to bring, and what has come of it.
+    forking: Forking,
     reaped: Option<Death>,
     cancel: Canceller,
     /// Keeps the thread alive whose end would kill the process.
@@ -99,6 +109,7 @@ impl Worker {
             shell_seen: false,
             activity: Activity::Starting,
             ended: None,
+            forking: Forking::Not,
             reaped: None,
             cancel: cancel.clone(),
             _nursery: nursery.clone(),

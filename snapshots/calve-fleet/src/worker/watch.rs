@@ -7,7 +7,7 @@ use calve_proto::limits::UP_PORT;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Activity, PATIENCE, Worker};
+use super::{Activity, Forking, PATIENCE, Worker};
 use crate::console::Tail;
 use crate::control::{ControlError, Received, Report, VERSION};
 use crate::error::WorkerError;
@@ -150,6 +150,9 @@ impl Worker {
                 }
             }
             Report::Paused => self.activity = Activity::Paused,
+            Report::Saved { paused_ns, .. } if matches!(self.forking, Forking::Awaited) => {
+                self.forking = Forking::Came(fds, Duration::from_nanos(paused_ns));
+            }
             Report::Port { port: UP_PORT } => self.up = true,
             Report::Port { port } => {
                 fds.into_iter().for_each(|stream| self.ports.deliver(port, stream));

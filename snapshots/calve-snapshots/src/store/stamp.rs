@@ -11,6 +11,9 @@
 //! owner or root, who could as well write the stamp, or replace the snapshot by another with the right
 //! digests. A hostile guest or worker has no writable handle on any file of the store.
 //!
+//! A link moves the ctime, too: after a snapshot was built on a runtime, or removed, the runtime's memory is read once
+//! more by whoever opens it next.
+//!
 //! The clock behind ctime ticks every 1 to 10 ms (CONFIG_HZ), and a second write within a tick leaves
 //! it as it is. So, as git does with its index, a file that changed within [`SETTLED`] before it was
 //! hashed gets no stamp.

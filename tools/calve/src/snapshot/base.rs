@@ -12,6 +12,8 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Bar;
 
+/// What the names of runtimes begin with.
+pub(super) const PREFIX: &str = "runtime.";
 /// How long a language may take to start, whatever its functions may.
 const START: Duration = Duration::from_secs(300);
 /// How often to look whether another process has built it.
@@ -41,7 +43,8 @@ pub(super) fn ensure(
     };
     loop {
         interrupt::check()?;
-        if store.list()?.iter().any(|entry| entry.name == name && entry.manifest.is_ok()) {
+        // One that is damaged, or of another host, is built anew.
+        if fleet.has_runtime(store, &name) {
             return Ok(name);
         }
         match build_runtime(fleet, store, &spec, &mut |step| show(bar, &title, step)) {
@@ -64,5 +67,5 @@ fn name(spec: &BuildSpec) -> String {
     let all = all.map(|part| part.to_string_lossy().into_owned()).join("\n");
     let key: String = Digest::of(all.as_bytes()).hex().chars().take(12).collect();
     let BuildSpec { memory_mib, vcpus, function, .. } = spec;
-    format!("runtime.{}.{memory_mib}m.{vcpus}c.{key}", function.runtime)
+    format!("{PREFIX}{}.{memory_mib}m.{vcpus}c.{key}", function.runtime)
 }

@@ -22,6 +22,12 @@ use crate::{event, fleet, image, interrupt, kernel, stdio};
 
 /// Builds a snapshot and prints its id.
 pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
+    if args.name.starts_with(base::PREFIX) {
+        let (name, prefix) = (&args.name, base::PREFIX);
+        let text =
+            format_args!("name `{name}`: `{prefix}` is what runtimes are called; choose another");
+        return Err(Failure::usage(text));
+    }
     let warm = args.warm.iter().map(|event| event::read(event)).collect::<Result<_, _>>()?;
     if let Some(kernel) = &args.kernel {
         kernel::open(kernel)?;

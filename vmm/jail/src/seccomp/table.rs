@@ -6,15 +6,15 @@
 
 use kvm_bindings as kvm;
 use libc::{
-    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clone, SYS_close, SYS_dup, SYS_epoll_ctl,
-    SYS_epoll_pwait, SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fcntl,
-    SYS_fdatasync, SYS_fstat, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
-    SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create, SYS_mmap,
-    SYS_mprotect, SYS_mremap, SYS_munmap, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv,
-    SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall,
-    SYS_rseq, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield,
-    SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack, SYS_socketpair,
-    SYS_statx, SYS_tgkill, SYS_wait4, SYS_write, SYS_writev,
+    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clone, SYS_close, SYS_close_range, SYS_dup,
+    SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group,
+    SYS_fcntl, SYS_fdatasync, SYS_fstat, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid,
+    SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_memfd_create,
+    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64,
+    SYS_preadv, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
+    SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_shutdown, SYS_sigaltstack,
+    SYS_socketpair, SYS_statx, SYS_tgkill, SYS_wait4, SYS_write, SYS_writev,
 };
 
 /// A check on one argument, by its number from 0. All are 32-bit.
@@ -65,7 +65,7 @@ const FREE: &[(&str, &[i64])] = &[
     ("wake threads", &[SYS_eventfd2, SYS_sched_yield]),
     (
         "let descriptors go; share an interrupt's eventfd with a reloaded serial port",
-        &[SYS_close, SYS_dup],
+        &[SYS_close, SYS_close_range, SYS_dup],
     ),
     ("ask the size of a file", &[SYS_fstat]),
     ("allocate and free memory", &[SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise]),
@@ -106,6 +106,7 @@ pub fn allowed(pid: u32) -> Vec<Entry> {
         // A copy of this process, shut in like it, to keep memory as it is while a machine that is
         // forked goes on; and its end.
         entry(SYS_clone, &[Is(0, bits(libc::SIGCHLD))]),
+        entry(SYS_prctl, &[Is(0, bits(libc::PR_SET_PDEATHSIG))]),
         entry(SYS_wait4, &[Is(2, 0)]),
         // Kick a vCPU out of the guest; abort after a panic. Nobody but oneself.
         entry(SYS_tgkill, &[Is(0, u64::from(pid))]),

@@ -15,11 +15,11 @@ def before_snapshot():
     """Runs the hooks, last one first, and collects garbage. Returns the number of after_restore hooks."""
     hooks = sys.modules.get("snapshot_restore_py")
     if hooks is not None:
-        registry = hooks.get_before_snapshot()
-        # Emptied on the way, so that each runs once.
-        while registry:
-            func, args, kwargs = registry.pop()
+        # Kept: a machine that is forked goes on, and may be forked or frozen again.
+        for func, args, kwargs in reversed(list(hooks.get_before_snapshot())):
             func(*args, **kwargs)
+    # What an earlier freeze has set aside may be garbage by now.
+    gc.unfreeze()
     gc.collect()
     # What lives now is not looked at again by the collector: a clone does not write to it just to count references.
     gc.freeze()
