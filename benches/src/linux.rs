@@ -65,8 +65,11 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Run> {
         results.extend(bench.case(case)?);
     }
     if let Some(hello) = cases.first() {
+        eprintln!("forks");
         results.extend(bench.forks(hello)?);
+        eprintln!("clones alive");
         results.extend(bench.clones_alive(hello)?);
+        eprintln!("thaws per second");
         results.extend(bench.thaws_per_second(hello)?);
     }
     Ok(Run { facts: Facts::here(), results })
@@ -309,6 +312,20 @@ impl Bench<'_> {
                 private.take(kib.map(as_sample));
             }
             results.push(private);
+            let method = "the same clones, each called once";
+            let mut called =
+                Measured::new("clones_alive_called", &name, "calve", method, Unit::KiB);
+            for clone in &mut alive {
+                let answered = clone.call(case.event.as_bytes(), CallOptions::default());
+                if let Err(error) = answered {
+                    called.take(Err(error));
+                }
+            }
+            for clone in &alive {
+                let kib = clone.private_kib().context("no figure of its memory");
+                called.take(kib.map(as_sample));
+            }
+            results.push(called);
         }
         Ok(results)
     }

@@ -85,7 +85,8 @@ impl Firecracker {
         api.put("/vsock", &json!({ "guest_cid": 3, "uds_path": peer.vsock() }))?;
         let up = UnixListener::bind(format!("{}_{UP_PORT}", peer.vsock().display()))?;
         api.put("/actions", &json!({ "action_type": "InstanceStart" }))?;
-        up.accept().context("waiting for its agent")?;
+        up.set_nonblocking(true)?;
+        eventually(|| up.accept()).context("waiting for its agent")?;
         Ok((peer, vm, api))
     }
 

@@ -67,7 +67,6 @@ fn traced(test: &str) -> Vec<Calls> {
     command.args(["--exact", test, "--ignored", "--test-threads=1"]);
     // SAFETY: one system call, between fork and exec.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
-    #[expect(clippy::zombie_processes, reason = "the tracer reaps it")]
     let child = Pid::from_raw(command.spawn().unwrap().id().try_into().unwrap());
     assert!(matches!(waitpid(child, None).unwrap(), WaitStatus::Stopped(_, Signal::SIGTRAP)));
     let options = ptrace::Options::PTRACE_O_TRACECLONE
@@ -86,24 +85,24 @@ fn traced(test: &str) -> Vec<Calls> {
             continue;
         }
         let signal = libc::WSTOPSIG(status);
-        if signal == libc::SIGTRAP | 0x80 {
-            if let Some((call, argument)) = entered(pid) {
-                let is_mark = call == libc::SYS_getppid;
-                counting = match counting.take() {
-                    None if is_mark => Some((pid, Calls::new())),
-                    Some((thread, calls)) if is_mark && thread == pid => {
-                        found.push(calls);
-                        None
+        if signal == libc::SIGTRAP | 0x80
+            && let Some((call, argument)) = entered(pid)
+        {
+            let is_mark = call == libc::SYS_getppid;
+            counting = match counting.take() {
+                None if is_mark => Some((pid, Calls::new())),
+                Some((thread, calls)) if is_mark && thread == pid => {
+                    found.push(calls);
+                    None
+                }
+                Some((thread, mut calls)) => {
+                    if thread == pid {
+                        *calls.entry(name(call, argument)).or_default() += 1;
                     }
-                    Some((thread, mut calls)) => {
-                        if thread == pid {
-                            *calls.entry(name(call, argument)).or_default() += 1;
-                        }
-                        Some((thread, calls))
-                    }
-                    None => None,
-                };
-            }
+                    Some((thread, calls))
+                }
+                None => None,
+            };
         }
         // A new thread begins with the one, and so does whoever is told of it with the other.
         let ours = [libc::SIGTRAP | 0x80, libc::SIGTRAP, libc::SIGSTOP].contains(&signal);

@@ -89,7 +89,7 @@ pub(crate) struct Parent<'a> {
 /// Keeps a machine as it is, and goes on with it: itself, its door if it has one now, and the moment.
 pub(crate) fn branch(
     mut callee: Callee,
-    parent: Parent<'_>,
+    parent: &Parent<'_>,
     options: ThawOptions,
 ) -> Result<(Callee, Option<Door>, Moment), ForkError> {
     freeze::check_disks(parent.shape, false)?;
@@ -133,7 +133,7 @@ impl Clone {
         drop(door);
         let parent =
             Parent { shape: origin.shape, disks: origin.disk_files(), below: Some(&origin) };
-        let (callee, door, moment) = branch(callee, parent, options)?;
+        let (callee, door, moment) = branch(callee, &parent, options)?;
         Ok((Self::new(callee, door, origin), moment))
     }
 
@@ -158,7 +158,7 @@ impl LiveMachine {
     pub fn branch(mut self, options: ThawOptions) -> Result<(Self, Moment), ForkError> {
         freeze::check_disks(self.shape, self.writes_disks)?;
         let parent = Parent { shape: self.shape, disks: &self.disks, below: self.left.as_deref() };
-        let (callee, door, moment) = branch(self.callee, parent, options)?;
+        let (callee, door, moment) = branch(self.callee, &parent, options)?;
         // Later, its own pages are those that it has written since the first time.
         self.left.get_or_insert_with(|| Arc::clone(moment.content()));
         Ok((Self { callee, door, ..self }, moment))

@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use calve_snapshots::{Extent, MemoryLayout, MemorySource};
+use calve_snapshots::{Extent, LayerFile, MemoryLayout, MemorySource};
 use calve_vmm::memory::{MAX_FILES, MAX_MAPPED, Mapped, MemoryPlan, Stretch, join, stretches};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -29,6 +29,8 @@ pub(crate) const MOST_RUNS: usize = 96;
 /// Bytes copied at once.
 const PIECE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
+/// The same, as lengths in memory are counted.
+const PAGE_LEN: usize = 4096;
 
 /// Layers, lowest first. Nobody may write to their files.
 #[derive(Debug)]
@@ -48,9 +50,7 @@ impl Layers {
     }
 
     /// Layers of a snapshot, lowest first: each with what of memory it has, but for the lowest.
-    pub(crate) fn of(
-        files: impl IntoIterator<Item = (File, Option<Vec<Extent>>)>,
-    ) -> io::Result<Self> {
+    pub(crate) fn of(files: impl IntoIterator<Item = LayerFile>) -> io::Result<Self> {
         let mut files = files.into_iter();
         let lowest = files.next().ok_or(io::ErrorKind::NotFound)?.0;
         files.try_fold(Self::whole(lowest)?, |below, (file, extents)| {
@@ -78,8 +78,8 @@ impl Layers {
                 theirs.resize(len, 0);
                 self.read_at(from, &mut ours)?;
                 upper.read_exact_at(&mut theirs, from)?;
-                let pages = ours.chunks(PAGE as usize).zip(theirs.chunks(PAGE as usize));
-                for ((a, b), at) in pages.zip((from..).step_by(PAGE as usize)) {
+                let pages = ours.chunks(PAGE_LEN).zip(theirs.chunks(PAGE_LEN));
+                for ((a, b), at) in pages.zip((from..).step_by(PAGE_LEN)) {
                     match found.last_mut() {
                         _ if a == b => {}
                         Some(last) if last.end() == at => last.len += PAGE,
@@ -142,7 +142,7 @@ impl Layers {
             let len = PIECE.min(what.end() - from);
             piece.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
             self.read_at(from, &mut piece)?;
-            for (page, at) in piece.chunks(PAGE as usize).zip((from..).step_by(PAGE as usize)) {
+            for (page, at) in piece.chunks(PAGE_LEN).zip((from..).step_by(PAGE_LEN)) {
                 if page.iter().any(|byte| *byte != 0) {
                     upper.write_all_at(page, at)?;
                 }
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(bridged.len(), MOST_RUNS);
         let both = lowest.over(upper, &bridged).unwrap();
         let all: Vec<_> = (0..1024).collect();
-        let wanted = |n: u64| if n < 1000 && n % 2 == 0 { 2 } else { 1 };
+        let wanted = |n: u64| if n < 1000 && n.is_multiple_of(2) { 2 } else { 1 };
         assert!(pages(&both, &all).into_iter().eq(all.iter().map(|n| wanted(*n))));
         let few = vec![run(3, 1), run(9, 1)];
         assert_eq!(lowest.bridge(&file(2, &few), few.clone()).unwrap(), few);

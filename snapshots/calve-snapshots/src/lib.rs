@@ -65,7 +65,7 @@ pub use manifest::{Cpu, Extent, Function, Manifest, Recipe};
 pub use memory::{FileMemory, MemoryLayout, MemoryRegion, MemorySource};
 pub use snapshot::{Snapshot, Verify};
 pub use state::{Section, State, StateError};
-pub use store::{Draft, Entry, Role, Store};
+pub use store::{Draft, Entry, LayerFile, Role, Store};
 pub use workset::{PageRun, Workset};
 
 /// Told how far long work has come: bytes done, bytes in all.

@@ -39,7 +39,7 @@ mod tests;
 
 pub(crate) use dir::Dir;
 use dir::Lock;
-pub use draft::{Draft, Role};
+pub use draft::{Draft, LayerFile, Role};
 pub(crate) use stamp::Stamp;
 
 /// What a name in `names/` links to, before the id.

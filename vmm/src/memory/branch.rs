@@ -25,6 +25,10 @@ use super::{MAX_MAPPED, MemoryError, PAGE, Ram, Stretch, create};
 /// Holes of a booted machine's memory from this many bytes on are no longer mapped.
 const LEAST_HOLE: u64 = 1 << 20;
 
+/// Bytes of a page, as lengths are counted.
+const PAGE_LEN: usize = 4096;
+const _: () = assert!(PAGE_LEN as u64 == PAGE);
+
 /// The memory of a machine at one moment.
 #[derive(Debug)]
 pub enum Branch {
@@ -173,16 +177,16 @@ fn copy(fd: libc::c_int, runs: &[Run]) -> ! {
 fn leave_all_but(fd: libc::c_int) {
     let before = u32::try_from(fd - 1).unwrap_or(0);
     let after = u32::try_from(fd + 1).unwrap_or(u32::MAX);
-    // SAFETY: system calls on numbers. Nothing in this process uses a descriptor but `fd` any more.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::syscall(libc::SYS_close_range, 0_u32, before, 0_u32);
-        libc::syscall(libc::SYS_close_range, after, u32::MAX, 0_u32);
+    // SAFETY: a system call on numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    for (first, last) in [(0, before), (after, u32::MAX)] {
+        // SAFETY: nothing in this process uses a descriptor but `fd` any more.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
     }
 }
 
 fn copy_run(fd: libc::c_int, run: &Run) -> Result<(), Errno> {
-    let page = PAGE as usize;
+    let page = PAGE_LEN;
     let is_zero = |at: usize| (0..page / 8).all(|word| word_at(run.address + at + word * 8) == 0);
     let mut from = 0;
     while from < run.len {

@@ -166,7 +166,7 @@ impl<P: Place> Agent<P> {
         let Preload { runtime, init_timeout_ms } = preload;
         let configure = Configure { runtime, init_timeout_ms, ..Configure::default() };
         check_configure(&configure)?;
-        self.start_runtime(Function::new(configure));
+        self.start_runtime(&Function::new(configure));
         Ok(())
     }
 }

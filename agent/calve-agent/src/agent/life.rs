@@ -46,10 +46,10 @@ impl<P: Place> Agent<P> {
     }
 
     /// Starts a runtime without a function, to be taken by one later.
-    pub(super) fn start_runtime(&mut self, nobody: Function) {
+    pub(super) fn start_runtime(&mut self, nobody: &Function) {
         self.preloaded = Some(nobody.configure.runtime.clone());
         if has_shim(&nobody.configure.runtime) {
-            self.begin(&nobody, Start::Runtime, true);
+            self.begin(nobody, Start::Runtime, true);
         } else {
             self.send(Body::Ready(Ready { init_us: 0 }));
         }

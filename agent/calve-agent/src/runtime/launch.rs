@@ -128,7 +128,7 @@ impl Launch {
         let path = place.search_path();
         let env = environment(function, place.task_root(), &path, None);
         if let Backend::Shim(link) = &mut self.backend {
-            link.load(env.into_iter().collect());
+            link.load(&env.into_iter().collect());
         }
     }
 }

@@ -90,7 +90,7 @@ impl ShimLink {
     }
 
     /// Has a shim without a function load the one that `env` names.
-    pub(crate) fn load(&mut self, env: BTreeMap<String, String>) {
+    pub(crate) fn load(&mut self, env: &BTreeMap<String, String>) {
         let json = serde_json::json!(env).to_string();
         // The environment is bounded far below 4 GiB.
         let len = u32::try_from(json.len()).unwrap_or(u32::MAX);

@@ -26,6 +26,9 @@ mod images;
 
 pub use images::Role;
 
+/// A memory layer held open, and what of memory it has; all of it, for the lowest.
+pub type LayerFile = (File, Option<Vec<Extent>>);
+
 /// A snapshot in the making; dropping it leaves nothing behind.
 ///
 /// A process that is killed leaves its draft, unlocked; the next [`Store::open`] removes it.
@@ -159,7 +162,7 @@ impl<'a> Draft<'a> {
 
     /// The layers of memory that were written or stood on, lowest first, to thaw a clone from before there is
     /// a snapshot.
-    pub fn memory(&self) -> Result<Vec<(File, Option<Vec<Extent>>)>, Error> {
+    pub fn memory(&self) -> Result<Vec<LayerFile>, Error> {
         let own = self.memory.iter().map(|(_, layer)| layer);
         let layers = self.below.iter().chain(own).map(|layer| {
             let file = self.dir.read(&layer.file);
