@@ -31,7 +31,9 @@
 //! | [`Fleet`] | births of workers, thaw, boot |
 //! | [`Frozen`], [`Clone`] | a verified snapshot, a machine thawed from it |
 //! | [`LiveMachine`], [`Machine`] | a booted machine with an agent, one without |
-//! | [`build_snapshot`] | boot, warm, freeze, store |
+//! | [`Clone::fork`], [`Moment`] | a live machine becomes several, through memory alone |
+//! | [`build_snapshot`] | boot, or thaw of a runtime; start, warm, freeze, store |
+//! | [`build_runtime`] | a language without a function, for functions to be built on |
 //! | [`control`] | the protocol between fleet and worker |
 //! | [`host`] | what this host offers, for `calve doctor` |
 //!
