@@ -86,6 +86,11 @@ pub(crate) fn recipe() -> Recipe {
     }
 }
 
+/// The same machine with a disk for code.
+pub(crate) fn recipe_with_code() -> Recipe {
+    Recipe { disks: 2, ..recipe() }
+}
+
 /// When the golden snapshot was made.
 pub(crate) fn golden_time() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_795_348_800_000)

@@ -220,7 +220,7 @@ fn a_guest_of_another_version_is_named() {
 #[test]
 fn the_callers_mistakes_are_named_before_anything_is_sent() {
     let mut session = session(&[]);
-    assert!(matches!(session.ping(1), Err(SessionError::Misuse(_))));
+    assert!(matches!(session.prepare_freeze(None), Err(SessionError::Misuse(_))));
     let long = vec![b'1'; MAX_BODY + 1];
     for call in [Call::new("", b""), Call::new("a b", b""), Call::new("r", &long)] {
         let wrong = session.open(Opening { call: Some(call), ..Opening::default() });

@@ -50,7 +50,7 @@ fn build_for_ever(store: Store) -> ! {
         let mut draft = f.draft("py");
         // Another code image every time, so that there is always garbage to collect.
         draft.add_image(Role::Code, &f.input("code", &n.to_le_bytes())).unwrap();
-        draft.commit(recipe()).unwrap();
+        draft.commit(recipe_with_code()).unwrap();
         println!("built {n}");
     }
     unreachable!("killed long before")

@@ -81,7 +81,7 @@ fn one_file_in_two_roles() {
     for name in ["new", "adopted"] {
         let mut draft = f.draft(name);
         draft.add_image(Role::Code, &f.input("root", ROOT)).unwrap();
-        draft.commit(recipe()).unwrap();
+        draft.commit(recipe_with_code()).unwrap();
         f.open(name).unwrap();
     }
 }

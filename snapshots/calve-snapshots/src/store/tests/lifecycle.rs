@@ -119,7 +119,7 @@ fn a_rebuild_takes_the_place_of_the_old_one() {
     let mut draft = f.draft("py");
     assert_eq!(f.open("py").unwrap().id(), old, "the old one stays until the commit");
     draft.add_image(Role::Code, &f.input("code", b"code")).unwrap();
-    let new = draft.commit(recipe()).unwrap();
+    let new = draft.commit(recipe_with_code()).unwrap();
     assert_ne!(old, new);
     let snapshot = f.open("py").unwrap();
     assert_eq!(snapshot.id(), new);
