@@ -82,7 +82,6 @@ const FACILITIES: &str = "\
     echo x > /mnt/m/etc/hostname; rm -r /mnt/m/usr/lib/ssl; mkdir /mnt/m/usr/lib/ssl; \
     test -f /mnt/u/etc/hostname && test ! -e /mnt/m/usr/lib/ssl/certs && echo ok: overlay; \
     mkdir /mnt/c; mount -t cgroup2 c /mnt/c; \
-    grep -q memory /mnt/c/cgroup.controllers && echo ok: memory controller; \
     grep -q pids /mnt/c/cgroup.controllers && echo ok: pids controller; \
     test -c /dev/vsock && echo ok: vsock; \
     test -d /sys/bus/platform/drivers/vmgenid && echo ok: vmgenid; \
@@ -96,11 +95,10 @@ const FACILITIES: &str = "\
     grep -q 1 /mnt/big && echo ok: memory over 4 GiB; \
     echo ok: end; reboot -f";
 
-const FACILITY_LINES: [&str; 14] = [
+const FACILITY_LINES: [&str; 13] = [
     "ok: init",
     "ok: erofs",
     "ok: overlay",
-    "ok: memory controller",
     "ok: pids controller",
     "ok: vsock",
     "ok: vmgenid",
