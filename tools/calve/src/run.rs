@@ -7,7 +7,7 @@
 
 use std::ops::ControlFlow;
 
-use calve_fleet::Fleet;
+use calve_fleet::{Fleet, Frozen};
 use calve_snapshots::Store;
 
 use crate::args::{Calls, Fork, Run};
@@ -29,12 +29,7 @@ use report::{Call, CallError};
 /// Makes all calls, each in a clone of the snapshot. Fails with the gravest status of any.
 pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {
     let events = Events::read(&args.calls)?;
-    let store = place.open()?;
-    refuse_bad_name_first(&store, &args.name)?;
-    let fleet = fleet::new()?;
-    let bar = Bar::new();
-    bar.stage(&format!("Opening {}", args.name));
-    let frozen = fleet::open(&fleet, &store, &args.name)?;
+    let (fleet, frozen, bar) = open(place, &args.name)?;
     let _signal = fleet::cancel_on_signal(&fleet);
     let source = if args.cold { Source::Images(&frozen) } else { Source::Snapshot(&frozen) };
     call_all(&fleet, &args.name, source, &events, &args.calls, bar)
@@ -45,15 +40,21 @@ pub(crate) fn fork(place: &Place, args: &Fork) -> Result<(), Failure> {
     let before =
         args.before.iter().map(|event| event::read(event)).collect::<Result<Vec<_>, _>>()?;
     let events = Events::read(&args.calls)?;
-    let store = place.open()?;
-    refuse_bad_name_first(&store, &args.name)?;
-    let fleet = fleet::new()?;
-    let bar = Bar::new();
-    bar.stage(&format!("Opening {}", args.name));
-    let frozen = fleet::open(&fleet, &store, &args.name)?;
+    let (fleet, frozen, bar) = open(place, &args.name)?;
     let _signal = fleet::cancel_on_signal(&fleet);
     let moment = parent::fork(&fleet, &frozen, &before, args, &bar)?;
     call_all(&fleet, &args.name, Source::Moment(&moment), &events, &args.calls, bar)
+}
+
+/// Opens the snapshot that is called, with a fleet for its machines.
+fn open(place: &Place, name: &str) -> Result<(Fleet, Frozen, Bar), Failure> {
+    let store = place.open()?;
+    refuse_bad_name_first(&store, name)?;
+    let fleet = fleet::new()?;
+    let bar = Bar::new();
+    bar.stage(&format!("Opening {name}"));
+    let frozen = fleet::open(&fleet, &store, name)?;
+    Ok((fleet, frozen, bar))
 }
 
 /// Makes all calls and prints them in order.
