@@ -3,9 +3,12 @@
 //! It boots the function as we do, is told by our agent's protocol to freeze, and from then on each turn
 //! starts a process, loads the snapshot, resumes it, connects over vsock and calls. Its binary is built
 //! elsewhere; nothing of it is part of this repository.
+//!
+//! Every wait for it ends in time, and a failure shows what it wrote to its log: one that hangs is a
+//! failure of one turn, not the end of a bench.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,24 +58,34 @@ impl Drop for Vm {
     fn drop(&mut self) {
         // Neither call fails for a child that has not been waited for.
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let reaped = eventually(|| match self.0.try_wait() {
+            Ok(None) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+            Ok(Some(_)) => Ok(()),
+            Err(error) => Err(error),
+        });
+        if reaped.is_err() {
+            eprintln!("process {} of the peer does not end when it is killed", self.0.id());
+        }
     }
 }
 
 impl Firecracker {
     /// From the start of its process to where the guest's agent says that it is up.
     pub(crate) fn boot(program: &Path, case: &Case, images: &Images) -> anyhow::Result<Duration> {
+        let peer = Self::new(program)?;
         let started = Instant::now();
-        Self::start(program, case, images)?;
-        Ok(started.elapsed())
+        let booted = peer.start(case, images);
+        booted.map(|_| started.elapsed()).with_context(|| peer.last_words())
+    }
+
+    fn new(program: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("peer-").tempdir_in("/dev/shm")?;
+        Ok(Self { program: program.into(), folder })
     }
 
     /// Boots a machine up to where its agent is up.
-    fn start(program: &Path, case: &Case, images: &Images) -> anyhow::Result<(Self, Vm, Api)> {
-        let folder = tempfile::Builder::new().prefix("peer-").tempdir_in("/dev/shm")?;
-        let peer = Self { program: program.into(), folder };
-        let (vm, api) = peer.spawn()?;
-        let mut api = Api(api);
+    fn start(&self, case: &Case, images: &Images) -> anyhow::Result<(Vm, Api)> {
+        let (vm, mut api) = self.spawn()?;
         // As quiet as ours: its serial console would cost it an exit per byte.
         let cmdline = "quiet reboot=k panic=1 pci=off root=/dev/vda rootfstype=erofs ro \
              init=/sbin/calve-agent";
@@ -82,19 +95,24 @@ impl Firecracker {
         api.put("/boot-source", &source)?;
         api.put("/drives/root", &drive("root", &images.root, true))?;
         api.put("/drives/code", &drive("code", &case.code, false))?;
-        api.put("/vsock", &json!({ "guest_cid": 3, "uds_path": peer.vsock() }))?;
-        let up = UnixListener::bind(format!("{}_{UP_PORT}", peer.vsock().display()))?;
+        api.put("/vsock", &json!({ "guest_cid": 3, "uds_path": self.vsock() }))?;
+        let up = UnixListener::bind(format!("{}_{UP_PORT}", self.vsock().display()))?;
         api.put("/actions", &json!({ "action_type": "InstanceStart" }))?;
         up.set_nonblocking(true)?;
         eventually(|| up.accept()).context("waiting for its agent")?;
-        Ok((peer, vm, api))
+        Ok((vm, api))
     }
 
     /// Boots, starts, warms and freezes the function.
     pub(crate) fn freeze(program: &Path, case: &Case, images: &Images) -> anyhow::Result<Self> {
-        let (peer, _vm, mut api) = Self::start(program, case, images)?;
-        let api = &mut api;
-        let mut session = peer.connect()?;
+        let peer = Self::new(program)?;
+        peer.start_and_freeze(case, images).with_context(|| peer.last_words())?;
+        Ok(peer)
+    }
+
+    fn start_and_freeze(&self, case: &Case, images: &Images) -> anyhow::Result<()> {
+        let (_vm, mut api) = self.start(case, images)?;
+        let mut session = self.connect()?;
         let configure = Some(wire::Configure {
             runtime: "python3.11".into(),
             handler: "app.handler".into(),
@@ -112,24 +130,27 @@ impl Firecracker {
         session.wait_freeze_ready(&mut |_, _| {})??;
         drop(session);
         api.send("PATCH", "/vm", &json!({ "state": "Paused" }))?;
-        let (state, memory) = (peer.path("state"), peer.path("memory"));
+        let (state, memory) = (self.path("state"), self.path("memory"));
         let files =
             json!({ "snapshot_type": "Full", "snapshot_path": state, "mem_file_path": memory });
-        api.put("/snapshot/create", &files)?;
-        Ok(peer)
+        api.put("/snapshot/create", &files)
     }
 
     /// From nothing but the snapshot to the first byte of an answer.
     pub(crate) fn thaw_and_call(&self, case: &Case) -> anyhow::Result<Duration> {
+        self.load_and_call(case).with_context(|| self.last_words())
+    }
+
+    fn load_and_call(&self, case: &Case) -> anyhow::Result<Duration> {
         // A killed process leaves its socket.
         fs::remove_file(self.vsock())?;
         let started = Instant::now();
-        let (_vm, api) = self.spawn()?;
+        let (_vm, mut api) = self.spawn()?;
         let memory = json!({ "backend_type": "File", "backend_path": self.path("memory") });
         let load = json!({
             "snapshot_path": self.path("state"), "mem_backend": memory, "resume_vm": true
         });
-        Api(api).put("/snapshot/load", &load)?;
+        api.put("/snapshot/load", &load)?;
         let mut session = self.connect()?;
         let thaw = Some(facts()?);
         let call = Some(Call::new("r-1", case.event.as_bytes()));
@@ -148,14 +169,23 @@ impl Firecracker {
         self.path("vsock")
     }
 
-    fn spawn(&self) -> anyhow::Result<(Vm, UnixStream)> {
+    fn spawn(&self) -> anyhow::Result<(Vm, Api)> {
         let socket = self.path("api");
         let _ = fs::remove_file(&socket);
+        let log = fs::File::create(self.path("log"))?;
         let mut command = Command::new(&self.program);
-        command.arg("--api-sock").arg(&socket).arg("--no-seccomp");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("--api-sock").arg(&socket).args(["--no-seccomp", "--level", "Warning"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let vm = Vm(command.spawn().context("cannot start it")?);
-        Ok((vm, eventually(|| UnixStream::connect(&socket))?))
+        Ok((vm, Api::new(eventually(|| UnixStream::connect(&socket))?)?))
+    }
+
+    /// The end of what its last process wrote.
+    fn last_words(&self) -> String {
+        let log = fs::read(self.path("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().rev().take(5).collect();
+        format!("firecracker, whose log ends: {:?}", lines.into_iter().rev().collect::<Vec<_>>())
     }
 
     /// A session with its agent, over its vsock.
@@ -203,6 +233,12 @@ fn eventually<T, E: std::error::Error + Send + Sync + 'static>(
 struct Api(UnixStream);
 
 impl Api {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(stream))
+    }
+
     fn put(&mut self, path: &str, body: &Value) -> anyhow::Result<()> {
         self.send("PUT", path, body)
     }
@@ -217,11 +253,13 @@ impl Api {
         self.0.write_all((head + &body).as_bytes())?;
         let mut answer = BufReader::new(&self.0);
         let mut status = String::new();
-        answer.read_line(&mut status)?;
+        answer.read_line(&mut status).with_context(|| format!("{method} {path}"))?;
         let mut length = 0;
         loop {
             let mut header = String::new();
-            answer.read_line(&mut header)?;
+            if answer.read_line(&mut header)? == 0 {
+                bail!("{method} {path}: it hung up");
+            }
             let header = header.trim().to_ascii_lowercase();
             if header.is_empty() {
                 break;
