@@ -7,8 +7,8 @@
 use std::io;
 
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
 
+use crate::irq::{IrqLine as _, Pin};
 use crate::layout::VMGENID;
 use crate::memory::GuestMemory;
 
@@ -20,7 +20,8 @@ pub(crate) fn write_fresh(memory: &GuestMemory) -> io::Result<()> {
 }
 
 /// Writes a fresh identifier and raises the event line.
-pub(crate) fn change(memory: &GuestMemory, event: &EventFd) -> io::Result<()> {
+pub(crate) fn change(memory: &GuestMemory, event: &Pin) -> io::Result<()> {
     write_fresh(memory)?;
-    event.write(1)
+    event.raise();
+    Ok(())
 }

@@ -21,7 +21,7 @@
 //! | [`memory`], [`layout`] | guest memory and the address map |
 //! | [`hypervisor`] and the private `vcpu`, `platform` | KVM |
 //! | [`boot`] | kernel images, boot protocols, ACPI |
-//! | [`virtio`] and the private `bus`, `serial` | devices |
+//! | [`virtio`], [`irq`] and the private `bus`, `serial` | devices and their interrupts |
 //! | [`state`] | a stopped machine as bytes |
 //!
 //! The crate knows nothing of functions, tenants, HTTP or async.
@@ -31,9 +31,11 @@ mod bus;
 pub mod exit;
 mod generation;
 pub mod hypervisor;
+pub mod irq;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+mod patience;
 mod platform;
 mod serial;
 pub mod shape;

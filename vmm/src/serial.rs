@@ -4,39 +4,43 @@
 //! is dropped. A sink is written to on the vCPU's thread, so one that may block (a pipe, a
 //! terminal) must be made non-blocking by whoever hands it over, or the guest waits for it.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, SerialState as Registers, Trigger};
-use vmm_sys_util::eventfd::EventFd;
+
+use crate::irq::IrqLine;
 
 /// Where the guest's console output goes.
 pub type Console = Box<dyn Write + Send>;
 
-/// The interrupt line of the port, an irqfd.
-struct Line(Arc<EventFd>);
+/// The port's interrupt line, as vm-superio wants it.
+#[derive(Clone)]
+struct Line(Arc<dyn IrqLine>);
 
 impl Trigger for Line {
-    type E = io::Error;
+    type E = Infallible;
 
-    fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+    fn trigger(&self) -> Result<(), Infallible> {
+        self.0.raise();
+        Ok(())
     }
 }
 
 /// The port, shared by the vCPU threads; held for one register access at a time.
 pub(crate) struct SerialPort {
     uart: Mutex<Serial<Line, NoEvents, Console>>,
-    irq: Arc<EventFd>,
+    irq: Line,
 }
 
 impl SerialPort {
     /// A port after power-on, with its output thrown away until [`SerialPort::connect`].
-    pub(crate) fn new(irq: EventFd) -> Self {
-        let irq = Arc::new(irq);
-        let uart = Serial::new(Line(irq.clone()), Box::new(io::sink()) as Console);
+    pub(crate) fn new(irq: impl IrqLine + 'static) -> Self {
+        let irq = Line(Arc::new(irq));
+        let uart = Serial::new(irq.clone(), Box::new(io::sink()) as Console);
         Self { uart: Mutex::new(uart), irq }
     }
 
@@ -62,7 +66,7 @@ impl SerialPort {
 
     /// Writes register `offset`.
     pub(crate) fn write(&self, offset: u8, value: u8) {
-        // The error is the console's or the irqfd's; see the module's word on debugging aids.
+        // The error is the console's; see the module's word on debugging aids.
         let _ = self.uart().write(offset, value);
     }
 
@@ -75,7 +79,7 @@ impl SerialPort {
     pub(crate) fn load(&self, state: SerialState) -> Result<(), SerialError> {
         let mut uart = self.uart();
         let console = std::mem::replace(uart.writer_mut(), Box::new(io::sink()));
-        *uart = Serial::from_state(&state.into(), Line(self.irq.clone()), NoEvents, console)
+        *uart = Serial::from_state(&state.into(), self.irq.clone(), NoEvents, console)
             .map_err(|_| SerialError)?;
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::boot::{self, Boot};
 use crate::bus::Bus;
 use crate::exit::ExitSlot;
 use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::irq::Pin;
 use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
 use crate::machine::{Machine, MachineError};
 use crate::memory::{MemoryError, MemoryPlan, PageTables, Prefault, Ram};
@@ -99,11 +100,11 @@ pub(crate) struct Parts {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) devices: DeviceThread,
     pub(crate) serial: Arc<SerialPort>,
-    pub(crate) generation: EventFd,
+    pub(crate) generation: Pin,
     pub(crate) exits: Arc<ExitSlot>,
     pub(crate) shape: Shape,
     pub(crate) msrs: Arc<[u32]>,
-    pub(crate) vm: VmFd,
+    pub(crate) vm: Arc<VmFd>,
     pub(crate) ram: Ram,
     pub(crate) tables: PageTables,
 }
@@ -117,11 +118,11 @@ impl Shell {
     pub fn new(hypervisor: &Hypervisor, shape: Shape) -> Result<Self, ShellError> {
         // Before the VM, so that it is dropped after the VM on every way out of here.
         let ram = Ram::reserve(&shape)?;
-        let vm = hypervisor.create_vm()?;
+        let vm = Arc::new(hypervisor.create_vm()?);
         platform::create(&vm)?;
         add_memslots(&vm, &ram)?;
-        let serial = Arc::new(SerialPort::new(line(&vm, COM1_GSI)?));
-        let generation = line(&vm, GED_GSI)?;
+        let serial = Arc::new(SerialPort::new(Pin::new(vm.clone(), COM1_GSI)));
+        let generation = Pin::new(vm.clone(), GED_GSI);
         let slots = kinds(&shape)
             .enumerate()
             .map(|(index, kind)| device_slot(&vm, index, kind))
@@ -295,18 +296,10 @@ fn add_memslots(vm: &VmFd, ram: &Ram) -> Result<(), ShellError> {
     Ok(())
 }
 
-/// An edge-triggered interrupt line: writing to the eventfd raises it.
-fn line(vm: &VmFd, gsi: u32) -> Result<EventFd, ShellError> {
-    let irq = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-        .map_err(|e| ShellError::Call("eventfd", e))?;
-    vm.register_irqfd(&irq, gsi).map_err(|e| ShellError::Call("KVM_IRQFD", e.into()))?;
-    Ok(irq)
-}
-
 /// Interrupt line and doorbells of the device in window `index`.
-fn device_slot(vm: &VmFd, index: usize, kind: Kind) -> Result<Slot, ShellError> {
+fn device_slot(vm: &Arc<VmFd>, index: usize, kind: Kind) -> Result<Slot, ShellError> {
     let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let irq = line(vm, VIRTIO_GSI + index)?;
+    let irq = Box::new(Pin::new(vm.clone(), VIRTIO_GSI + index));
     let window = VIRTIO_BASE + u64::from(index) * VIRTIO_WINDOW;
     let doorbell = IoEventAddress::Mmio(window + virtio::NOTIFY_OFFSET);
     let mut kicks = Vec::with_capacity(kind.queues());

@@ -138,7 +138,8 @@ fn entered(pid: Pid) -> Option<(i64, u64)> {
 
 /// What people call it.
 fn name(call: i64, argument: u64) -> String {
-    const IOCTLS: [(u64, &str); 16] = [
+    const IOCTLS: [(u64, &str); 17] = [
+        (0x4008_ae61, "KVM_IRQ_LINE"),
         (0xc060_6610, "PAGEMAP_SCAN"),
         (0x4090_ae82, "KVM_SET_REGS"),
         (0x4138_ae84, "KVM_SET_SREGS"),
@@ -191,16 +192,16 @@ fn a_thaw_and_a_reset_make_these_calls_and_no_others() {
             ("mmap", 1),
             ("statx", 1),
             ("KVM_SET_CPUID2", 1),
-            ("KVM_SET_REGS", 1),
+            // General registers go with the entry.
             ("KVM_SET_SREGS", 1),
             ("KVM_SET_XSAVE", 1),
             ("KVM_SET_LAPIC", 1),
             ("KVM_SET_MSRS", 1),
             ("KVM_SET_VCPU_EVENTS", 1),
             ("KVM_SET_CLOCK", 1),
-            // The generation identifier, and its interrupt.
+            // The generation identifier, and its interrupt: up and down.
             ("getrandom", 1),
-            ("write", 1),
+            ("KVM_IRQ_LINE", 2),
             // The vCPU's thread and the devices' are woken; who waits for a lock meanwhile adds one.
             ("futex", 6),
         ],
@@ -212,19 +213,19 @@ fn a_thaw_and_a_reset_make_these_calls_and_no_others() {
             // A run of written pages each.
             ("madvise", 4),
             ("KVM_SET_MP_STATE", 1),
-            ("KVM_SET_REGS", 1),
             ("KVM_SET_SREGS", 1),
             ("KVM_SET_XCRS", 1),
             ("KVM_SET_XSAVE", 1),
             ("KVM_SET_DEBUGREGS", 1),
             ("KVM_SET_LAPIC", 1),
             ("KVM_SET_MSRS", 1),
-            ("KVM_SET_VCPU_EVENTS", 1),
             ("KVM_SET_PIT2", 2),
             ("KVM_SET_IRQCHIP", 3),
             ("KVM_SET_CLOCK", 1),
             ("getrandom", 1),
-            ("write", 1),
+            ("KVM_IRQ_LINE", 2),
+            // The page of the generation identifier, as it was.
+            ("call 17", 1),
             ("futex", 6),
         ],
     );

@@ -301,6 +301,20 @@ fn eight_processors_start() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
+fn processors_that_were_frozen_before_their_start_start() {
+    let (frozen, _) = boot(many(), Mode::Protected, 2, 3);
+    let state = frozen.save().unwrap();
+    let memory = frozen.memory_file().unwrap().try_clone().unwrap();
+    let shell = Shell::new(&Hypervisor::open().unwrap(), state.shape()).unwrap();
+    let devices = attachments(&common::Output::default());
+    let mut machine = common::thaw(shell, &state, &memory, devices).unwrap();
+    machine.resume().unwrap();
+    let started = || machine.memory().read_obj::<u32>(GuestAddress(0x9000)).unwrap();
+    eventually("all processors count", || started() == 3);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
 fn state_of_another_shape_is_refused() {
     let (machine, _) = boot(halt(), Mode::Protected, 2, 1);
     let state = machine.save().unwrap();

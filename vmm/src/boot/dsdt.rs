@@ -27,7 +27,7 @@ pub(super) fn aml(shape: &Shape) -> Vec<u8> {
     bytes
 }
 
-/// An edge-triggered, active-high line of the device's own, as an irqfd is.
+/// An edge-triggered, active-high line of the device's own.
 fn line(gsi: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, gsi)
 }

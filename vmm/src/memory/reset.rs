@@ -3,7 +3,7 @@
 //! | page | what happens to it |
 //! | --- | --- |
 //! | never written | nothing: it still is the file's |
-//! | written, and known to be written by every call | its content is read from the file again, so that the next call does not stop at it |
+//! | written, and known to be written by every call or by the reset itself | its content is read from the file again, so that nobody stops at it |
 //! | written otherwise | dropped: the next touch finds the file's |
 //!
 //! Where the kernel cannot tell which pages were written, all of the second kind are read again and
@@ -18,7 +18,8 @@ use std::os::fd::AsRawFd;
 use nix::libc;
 
 use super::private::PageTables;
-use super::{Mapped, MemoryError, MemoryPlan, PlanError, Ram};
+use super::{Mapped, MemoryError, MemoryPlan, PAGE, PlanError, Ram, Stretch};
+use crate::layout::VMGENID;
 
 /// A run of addresses that holds a stretch of a file from `offset` on.
 #[derive(Clone, Debug)]
@@ -53,16 +54,14 @@ impl Ram {
 
     /// What is read again rather than dropped: pages of a file that every call writes.
     fn kept<'a>(&self, files: &'a [File], plan: &MemoryPlan) -> Result<Vec<Kept<'a>>, MemoryError> {
+        /// The generation identifier's page, which is low memory: its offset is its address.
+        const GENERATION: Stretch = Stretch { offset: VMGENID, len: PAGE };
         let mut kept = Vec::new();
-        let mut mapped = plan.mapped.iter().peekable();
-        for touched in plan.touched.iter().filter(|touched| touched.written) {
-            // Both ascend, and a mapping may hold parts of several runs.
-            while mapped.next_if(|mapped| mapped.at.end() <= touched.at.offset).is_some() {}
-            for &Mapped { file, at } in mapped.clone() {
-                if at.offset >= touched.at.end() {
-                    break;
-                }
-                let Some(common) = at.common(&touched.at) else { continue };
+        let written = plan.touched.iter().filter(|touched| touched.written);
+        for rewritten in [GENERATION].into_iter().chain(written.map(|touched| touched.at)) {
+            let first = plan.mapped.partition_point(|mapped| mapped.at.end() <= rewritten.offset);
+            for &Mapped { file, at } in plan.mapped.get(first..).unwrap_or_default() {
+                let Some(common) = at.common(&rewritten) else { break };
                 let file = files.get(usize::from(file)).ok_or(PlanError::File(file))?;
                 let mut offset = common.offset;
                 for (host, _, len) in self.places(common) {
@@ -144,7 +143,7 @@ mod tests {
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::{Stretch, Touched, regions};
+    use super::super::{Touched, regions};
     use super::*;
     use crate::shape::Shape;
 

@@ -11,6 +11,7 @@
 //! thaw loads state without a switch of threads, and wakes the vCPU's thread once, to run.
 
 pub(crate) mod cpuid;
+mod entry;
 mod kick;
 pub(crate) mod newborn;
 pub(crate) mod state;
@@ -29,6 +30,7 @@ use thiserror::Error;
 
 use crate::bus::{Bus, Effect};
 use crate::exit::{Exit, ExitSlot, VcpuFault};
+use crate::patience;
 pub(crate) use kick::Kick;
 
 /// Why a vCPU's thread cannot be had or reached.
@@ -97,12 +99,13 @@ impl Vcpu {
 
     /// Runs `f` on the vCPU; waits until it is out of the guest, so it must be parked or
     /// [kicked](Self::kick).
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&VcpuFd) -> R) -> Result<R, VcpuError> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut VcpuFd) -> R) -> Result<R, VcpuError> {
         let mut parked = self.parked();
         if parked.fd.is_none() {
-            parked.fd = Some(parked.inbox.recv().map_err(|_| VcpuError::Gone(self.index))?);
+            let fd = patience::receive(&parked.inbox).map_err(|_| VcpuError::Gone(self.index))?;
+            parked.fd = Some(fd);
         }
-        parked.fd.as_ref().map(f).ok_or(VcpuError::Gone(self.index))
+        parked.fd.as_mut().map(f).ok_or(VcpuError::Gone(self.index))
     }
 
     /// Lets a parked vCPU into the guest. Its kick must have been cleared before: with several

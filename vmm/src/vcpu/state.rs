@@ -6,22 +6,24 @@
 //!
 //! Order matters. Loading: CPUID decides what may follow; SREGS set the APIC base before LAPIC; the
 //! TSC and the APIC timer's mode come before the deadline that is measured in the one and armed by
-//! the other; events last, so that nothing is injected into a half-built processor. Saving: MSRs
+//! the other; events last, so that nothing is injected into a half-built processor. General registers hang on
+//! nothing and go with the next entry, and so do events of a state that was loaded before. Saving: MSRs
 //! before LAPIC, because a deadline that passes in between leaves the MSR and becomes an interrupt
 //! in the LAPIC; seen in this order it is at worst delivered twice, in the other it is lost.
 
 use std::collections::BTreeSet;
 
 use kvm_bindings::{
-    CpuId, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
-    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    CpuId, KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, Msrs, kvm_cpuid_entry2, kvm_debugregs,
+    kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_xsave,
 };
 use kvm_ioctls::VcpuFd;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::cpuid;
 use super::newborn::Newborn;
+use super::{cpuid, entry};
 
 /// Most CPUID leaves; KVM's own bound (`KVM_MAX_CPUID_ENTRIES`).
 pub(super) const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
@@ -87,7 +89,8 @@ pub(super) fn call(name: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuStat
 
 impl VcpuState {
     /// Reads a vCPU that is out of the guest with no exit half handled.
-    pub(crate) fn save(fd: &VcpuFd, msr_list: &[u32]) -> Result<Self, VcpuStateError> {
+    pub(crate) fn save(fd: &mut VcpuFd, msr_list: &[u32]) -> Result<Self, VcpuStateError> {
+        entry::settle(fd)?;
         // MP state first: reading it makes KVM settle pending INIT and SIPI events.
         let mp = fd.get_mp_state().map_err(call("KVM_GET_MP_STATE"))?;
         // Then events: reading them writes the address or the cause of an exception that waits
@@ -114,7 +117,7 @@ impl VcpuState {
     /// refused.
     pub(crate) fn load(
         &self,
-        fd: &VcpuFd,
+        fd: &mut VcpuFd,
         index: u8,
         allowed: &[u32],
         newborn: &Newborn,
@@ -134,13 +137,13 @@ impl VcpuState {
 
     /// Puts vCPU `index`, into which this state was [loaded](Self::load) before, into it again: what
     /// a guest cannot change is left out.
-    pub(crate) fn reload(&self, fd: &VcpuFd, index: u8) -> Result<(), VcpuStateError> {
+    pub(crate) fn reload(&self, fd: &mut VcpuFd, index: u8) -> Result<(), VcpuStateError> {
         self.load_registers(fd, index, None)
     }
 
     fn load_registers(
         &self,
-        fd: &VcpuFd,
+        fd: &mut VcpuFd,
         index: u8,
         newborn: Option<&Newborn>,
     ) -> Result<(), VcpuStateError> {
@@ -148,7 +151,7 @@ impl VcpuState {
         if !has(Newborn::has_mp) {
             fd.set_mp_state(self.mp).map_err(call("KVM_SET_MP_STATE"))?;
         }
-        fd.set_regs(&self.regs).map_err(call("KVM_SET_REGS"))?;
+        entry::defer_regs(fd, &self.regs);
         fd.set_sregs(&self.sregs).map_err(call("KVM_SET_SREGS"))?;
         if !has(Newborn::has_xcrs) {
             fd.set_xcrs(&self.xcrs).map_err(call("KVM_SET_XCRS"))?;
@@ -165,15 +168,22 @@ impl VcpuState {
         let far_tsc = self.far_tsc().filter(|_| index == 0);
         let others = self.msrs.iter().filter(|msr| newborn.is_none_or(|n| !n.has_msr(msr)));
         write_msrs(fd, far_tsc.iter().chain(others))?;
-        if !has(Newborn::has_events) {
-            fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
+        match newborn {
+            None => entry::defer_events(fd, &self.events),
+            Some(newborn) if newborn.has_events(self) => {}
+            Some(_) => {
+                fd.set_vcpu_events(&self.events).map_err(call("KVM_SET_VCPU_EVENTS"))?;
+            }
         }
         if self.has_kvmclock() {
             // The time in the ice was no fault of the guest's: keep its watchdog quiet. EINVAL is a
             // guest that has turned the clock off.
             let _ = fd.kvmclock_ctrl();
         }
-        Ok(())
+        // A processor that waits to be started is given its first registers by KVM, before it takes on what waits
+        // for its entry (`kvm_arch_vcpu_ioctl_run` in Linux `arch/x86/kvm/x86.c`).
+        let started = matches!(self.mp.mp_state, KVM_MP_STATE_RUNNABLE | KVM_MP_STATE_HALTED);
+        if started { Ok(()) } else { entry::settle(fd) }
     }
 
     /// A TSC far from the saved one, to be written before it. KVM takes a write within a second of what it expects

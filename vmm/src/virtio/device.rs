@@ -18,6 +18,7 @@ use super::backend::Backend;
 use super::error::{Error, StateError};
 use super::ring::Ring;
 use super::state::PartState;
+use crate::irq::IrqLine;
 
 /// Kinds of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -66,8 +67,8 @@ impl Kind {
 pub struct Slot {
     /// What will be there.
     pub kind: Kind,
-    /// irqfd of the device's interrupt (edge-triggered).
-    pub irq: EventFd,
+    /// The device's interrupt line.
+    pub irq: Box<dyn IrqLine>,
     /// ioeventfd of each queue's notifications; [`Kind::queues`] of them.
     pub kicks: Vec<EventFd>,
 }

@@ -1,14 +1,15 @@
-//! The interrupt of one device: the status bits of VIRTIO 1.3, §4.2.2 and an irqfd.
+//! The interrupt of one device: the status bits of VIRTIO 1.3, §4.2.2 and a line.
 //!
-//! Raising sets a bit and writes the eventfd; the vCPU thread reads and acknowledges bits. Both are
-//! atomics, so that no lock lies between a device and its interrupt. The line is edge-triggered:
-//! a bit that is set again before the guest acknowledged it still writes the eventfd, because a
-//! driver may acknowledge after it has looked at the rings.
+//! Raising sets a bit and makes an edge; the vCPU thread reads and acknowledges bits, which are
+//! atomic, so that no lock of ours lies between a device and its interrupt. A bit that is set again before
+//! the guest acknowledged it still makes an edge, because a driver may acknowledge after it has
+//! looked at the rings.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
-use vmm_sys_util::eventfd::EventFd;
+
+use crate::irq::IrqLine;
 
 /// Bits that exist; a saved state with others is refused.
 pub(super) const STATUS_BITS: u32 = VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG;
@@ -17,11 +18,11 @@ pub(super) const STATUS_BITS: u32 = VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONF
 #[derive(Debug)]
 pub(super) struct Interrupt {
     status: AtomicU32,
-    line: EventFd,
+    line: Box<dyn IrqLine>,
 }
 
 impl Interrupt {
-    pub(super) fn new(line: EventFd) -> Self {
+    pub(super) fn new(line: Box<dyn IrqLine>) -> Self {
         Self { status: AtomicU32::new(0), line }
     }
 
@@ -38,7 +39,7 @@ impl Interrupt {
     /// Fires the line again where bits are set, after a pause may have swallowed the edge.
     pub(super) fn replay(&self) {
         if self.status() != 0 {
-            self.fire();
+            self.line.raise();
         }
     }
 
@@ -56,11 +57,6 @@ impl Interrupt {
 
     fn raise(&self, bit: u32) {
         self.status.fetch_or(bit, Ordering::SeqCst);
-        self.fire();
-    }
-
-    fn fire(&self) {
-        // It fails only when the counter is full, that is, when the line is already asserted.
-        let _ = self.line.write(1);
+        self.line.raise();
     }
 }

@@ -7,7 +7,7 @@
 //!        ▲   registers only,                        │ owns devices, queues, host files and sockets;
 //!        │   a short mutex                          │ the only thread that touches guest memory
 //!  guest kick ── ioeventfd ───────────────────────► Device::handle(Event) ──► Effects
-//!  guest IRQ  ◄─ irqfd ◄─ Interrupt (atomic) ◄──────┘
+//!  guest IRQ  ◄─ line ◄── Interrupt (atomic) ◄──────┘
 //! ```
 //!
 //! Start reading at [`DeviceThread`] (life cycle), then [`Transport`] (what the guest sees) and

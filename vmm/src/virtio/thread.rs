@@ -33,6 +33,7 @@ use super::slot::Seat;
 use super::state::DeviceState;
 use super::transport::Transport;
 use crate::memory::GuestMemory;
+use crate::patience;
 use event_loop::{EventLoop, ParkOnExit};
 use seats::seats;
 
@@ -185,7 +186,7 @@ impl DeviceThread {
         self.pausing.store(true, Ordering::SeqCst);
         // It fails only when the counter is full, that is, when the thread is already poked.
         let _ = self.poke.write(1);
-        let seats = parked.inbox.recv().map_err(|_| Error::ThreadGone)?;
+        let seats = patience::receive(&parked.inbox).map_err(|_| Error::ThreadGone)?;
         let states = seats.iter().map(Seat::save).collect();
         parked.seats = Some(seats);
         Ok(states)

@@ -159,8 +159,9 @@ const fn both<T>(number: u8) -> u64 {
 
 /// What a machine asks of KVM once it exists: to run, and to save and load its state. No call here
 /// creates anything, changes memory slots or reroutes interrupts. The most frequent come first.
-const KVM_IOCTLS: [u64; 35] = [
+const KVM_IOCTLS: [u64; 36] = [
     none(0x80),                              // KVM_RUN
+    write::<kvm::kvm_irq_level>(0x61),       // KVM_IRQ_LINE, every interrupt of a device
     none(0x03),                              // KVM_CHECK_EXTENSION, asked at boot
     read::<kvm::kvm_regs>(0x81),             // KVM_GET_REGS
     write::<kvm::kvm_regs>(0x82),            // KVM_SET_REGS

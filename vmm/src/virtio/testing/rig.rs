@@ -47,7 +47,7 @@ impl Rig {
         let wires: Vec<_> = wires.collect();
         let slots = kinds.iter().zip(&wires).map(|(&kind, wires)| Slot {
             kind,
-            irq: wires.irq.try_clone().unwrap(),
+            irq: Box::new(wires.irq.try_clone().unwrap()),
             kicks: wires.kicks.iter().map(|kick| kick.try_clone().unwrap()).collect(),
         });
         let thread = DeviceThread::spawn(memory.clone(), slots.collect()).unwrap();
