@@ -136,12 +136,14 @@ fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
         Measured::new(operation, &case, subject, method, Unit::Microseconds)
     };
     let thaw = "shell and snapshot at hand → first exit handled, in one process";
-    let reset = "256 pages written; decision → first exit handled, in one process";
+    let reset = "256 pages written, the machine stands still; decision → first exit handled, in one process";
+    let running = "the same of a machine that runs and is stopped first";
     let mut all = [
         of("thaw_to_first_instruction", "calve", thaw),
         of("thaw_to_first_instruction", "floor", thaw),
         of("reset_256_pages", "calve", reset),
         of("reset_256_pages", "floor", reset),
+        of("stop_and_reset_256_pages", "calve", running),
     ];
     for n in 0..samples + WARM_UP {
         let (mut floor, shell) = (Floor::new(&kvm, &content)?, frozen.shell()?);
@@ -150,11 +152,16 @@ fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
             Ok((took, mut machine)) => (Ok(took), reset_one(&frozen, &mut machine)),
             Err(error) => (Err(error), Err(anyhow::anyhow!("there is nothing to reset"))),
         };
+        let running =
+            reset.as_ref().map(|(all, _)| *all).map_err(|error| anyhow::anyhow!("{error:#}"));
+        let reset = reset.map(|(_, reset)| reset);
         let floor_thaw = floor.thaw().map(micros);
         floor.dirty(DIRTY);
         let floor_reset = floor.reset().map(micros);
         if n >= WARM_UP {
-            for (measured, sample) in all.iter_mut().zip([thawed, floor_thaw, reset, floor_reset]) {
+            for (measured, sample) in
+                all.iter_mut().zip([thawed, floor_thaw, reset, floor_reset, running])
+            {
                 measured.take(sample);
             }
         }
@@ -171,16 +178,20 @@ fn thaw_one(frozen: &Frozen, shell: Shell) -> anyhow::Result<(f64, Machine)> {
     Ok((micros(spoken - started), machine))
 }
 
-fn reset_one(frozen: &Frozen, machine: &mut Machine) -> anyhow::Result<f64> {
+/// From the decision, in which the machine runs, to the first exit; and what of that is left when it stands still
+/// already, as the floor's vCPU does.
+fn reset_one(frozen: &Frozen, machine: &mut Machine) -> anyhow::Result<(f64, f64)> {
     for n in 0..DIRTY as u64 {
         machine.memory().write_obj(2_u8, GuestAddress((2 << 20) + n * 4096))?;
     }
     let (attachments, heard) = attachments();
     let started = Instant::now();
+    machine.pause()?;
+    let stopped = Instant::now();
     machine.reset(&frozen.state, frozen.content(), attachments)?;
     machine.resume()?;
     let spoken = heard.recv_timeout(PATIENCE)?;
-    Ok(micros(spoken - started))
+    Ok((micros(spoken - started), micros(spoken - stopped)))
 }
 
 /// How long a machine stands still to be forked, by its memory and what of it was written.
