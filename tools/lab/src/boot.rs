@@ -20,6 +20,8 @@ const KERNEL_PACKAGE: &str = "linux-image-6.12-amd64";
 /// The way to this machine's files, KVM, and what a network of the lab's own machines needs.
 const MODULES: [&str; 7] =
     ["9pnet_virtio", "9p", "overlay", "kvm-amd", "virtio_console", "virtio_net", "tun"];
+/// A disk, which few labs have: loaded where there is one.
+const DISK_MODULES: [&str; 2] = ["virtio_blk", "ext4"];
 const INIT: &str = include_str!("boot/init.sh");
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -79,7 +81,7 @@ impl BootFiles {
 /// Names the recipe, not its outcome: a newer kernel at apt's is no reason to ask apt every time.
 fn key() -> String {
     let mut hash = Sha256::new();
-    for part in [KERNEL_PACKAGE, INIT].iter().chain(&MODULES) {
+    for part in [KERNEL_PACKAGE, INIT].iter().chain(&MODULES).chain(&DISK_MODULES) {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
@@ -148,8 +150,22 @@ fn plant(tree: &Path, unpacked: &Path, release: &str) -> Result<(), Error> {
 
     let mut depmod = Command::new("depmod");
     run("depmod", "kmod", "listing modules", depmod.arg("-b").arg(unpacked).arg(release))?;
+    let mut planted = plant_modules(tree, unpacked, release, "order", &MODULES, &[])?;
+    planted.extend(plant_modules(tree, unpacked, release, "disk", &DISK_MODULES, &planted)?);
+    Ok(())
+}
+
+/// Plants modules and what they hang on, but for what is `there`, and a list of them in the order of loading.
+fn plant_modules(
+    tree: &Path,
+    unpacked: &Path,
+    release: &str,
+    list: &str,
+    modules: &[&str],
+    there: &[String],
+) -> Result<Vec<String>, Error> {
     let mut order = Vec::<String>::new();
-    for module in MODULES {
+    for module in modules {
         let mut modprobe = Command::new("modprobe");
         modprobe.args(["-S", release, "-d"]).arg(unpacked).args(["--show-depends", module]);
         let told = run("modprobe", "kmod", "resolving modules", &mut modprobe)?;
@@ -158,14 +174,15 @@ fn plant(tree: &Path, unpacked: &Path, release: &str) -> Result<(), Error> {
             let path = Path::new(path.trim());
             let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             let name = name.trim_end_matches(".xz").to_owned();
-            if !order.contains(&name) {
+            if !order.contains(&name) && !there.contains(&name) {
                 unpack_module(path, &tree.join("modules").join(&name))?;
                 order.push(name);
             }
         }
     }
-    let list = tree.join("modules/order");
-    fs::write(&list, order.join("\n") + "\n").map_err(Error::file("write", &list))
+    let list = tree.join("modules").join(list);
+    fs::write(&list, order.join("\n") + "\n").map_err(Error::file("write", &list))?;
+    Ok(order)
 }
 
 fn unpack_module(from: &Path, to: &Path) -> Result<(), Error> {

@@ -35,5 +35,5 @@ pub use client::{Command, Output};
 pub use error::Error;
 pub use oneshot::OneShot;
 pub use persistent::{Persistent, State};
-pub use qemu::Machine;
+pub use qemu::{DISK, Machine};
 pub use signals::watch_signals;

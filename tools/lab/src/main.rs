@@ -106,6 +106,9 @@ struct MachineArgs {
     /// Memory in MiB, RAM file systems included
     #[arg(long, env = "CALVE_LAB_MEM", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(512..=65_536))]
     mem: u32,
+    /// MiB of an empty disk of its own at /disk, gone with the lab
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    disk: Option<u32>,
 }
 
 #[derive(Args)]
@@ -239,7 +242,7 @@ fn status(lab: &Persistent) -> anyhow::Result<u8> {
 impl MachineArgs {
     fn machine(&self) -> anyhow::Result<Machine> {
         let program = std::env::current_exe().context("cannot find this program's path")?;
-        Ok(Machine { cpus: self.cpus, mem_mib: self.mem, program })
+        Ok(Machine { cpus: self.cpus, mem_mib: self.mem, program, disk_mib: self.disk })
     }
 }
 

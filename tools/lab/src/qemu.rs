@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
@@ -18,8 +19,9 @@ use crate::{BootFiles, Error};
 const PROGRAM: &str = "qemu-system-x86_64";
 /// One emulation thread for all processors: with a thread each, the nested host's kernel dies now and
 /// then (`int3` in `__schedule`) when KVM patches its own code. The cache for translated code is in
-/// MiB; nested guests fill the default one quickly.
-const ACCELERATOR: &str = "tcg,thread=single,tb-size=512";
+/// MiB, the most that QEMU takes: nested guests fill it, and when it is full everything is translated anew, which shows
+/// as a pause of a tenth of a second.
+const ACCELERATOR: &str = "tcg,thread=single,tb-size=2047";
 /// SVM and nested paging are what this is about. Without XSAVES and XSAVEC guests do not complain
 /// about sizes that TCG gets wrong.
 const PROCESSOR: &str = "EPYC,+svm,+npt,-xsaves,-xsavec";
@@ -30,6 +32,9 @@ const PROCESSOR: &str = "EPYC,+svm,+npt,-xsaves,-xsavec";
 const KERNEL_COMMAND_LINE: &str = "quiet loglevel=3 reboot=t panic=-1 softlockup_panic=1 \
     watchdog_thresh=20 mitigations=off console=ttyS0";
 
+/// Where a lab with a disk has it.
+pub const DISK: &str = "/disk";
+
 /// What the nested host is made of.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -39,6 +44,8 @@ pub struct Machine {
     pub mem_mib: u32,
     /// The path of the program `calve-lab`, which is the agent inside as well.
     pub program: PathBuf,
+    /// MiB of a disk of its own, empty at first and gone with it, at [`DISK`](crate::DISK).
+    pub disk_mib: Option<u32>,
 }
 
 /// The ways into the agent, one call at a time each.
@@ -68,13 +75,18 @@ pub(crate) fn spawn(
     console: File,
 ) -> Result<Child, Error> {
     let messages = console.try_clone().map_err(Error::system("share the console"))?;
+    let disk = machine.disk_mib.map(disk).transpose().map_err(Error::system("make a disk"))?;
     let mut command = Command::new(PROGRAM);
-    command.args(arguments(machine, files, &ports, &agent_path(&machine.program)?));
+    let agent = agent_path(&machine.program)?;
+    command.args(arguments(machine, files, &ports, disk.as_ref(), &agent));
     command.stdin(stdin).stdout(console).stderr(messages);
     let parent = nix::unistd::getpid();
     // Ctrl-C at a terminal goes to its whole session: the lab is ended by us, not beside us.
     let detach = move || {
         nix::unistd::setsid()?;
+        if let Some(disk) = &disk {
+            fcntl(disk, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
         if let Ports::Listeners(listeners) = &ports {
             for listener in listeners {
                 fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -99,20 +111,38 @@ pub(crate) fn spawn(
     })
 }
 
-fn arguments(machine: &Machine, files: &BootFiles, ports: &Ports, agent: &str) -> Vec<OsString> {
+/// A file of so many MiB without a name, which costs what is written to it.
+fn disk(mib: u32) -> io::Result<File> {
+    let file = tempfile::tempfile()?;
+    file.set_len(u64::from(mib) << 20)?;
+    Ok(file)
+}
+
+fn arguments(
+    machine: &Machine,
+    files: &BootFiles,
+    ports: &Ports,
+    disk: Option<&File>,
+    agent: &str,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-no-reboot", "-nodefaults", "-no-user-config", "-display", "none"]);
     add(&["-accel", ACCELERATOR, "-cpu", PROCESSOR]);
     add(&["-smp", &machine.cpus.to_string(), "-m", &machine.mem_mib.to_string()]);
-    // What follows `--` becomes an argument of the initial file system's /init.
-    add(&["-append", &format!("{KERNEL_COMMAND_LINE} -- {agent}")]);
+    // What follows `--` becomes arguments of the initial file system's /init.
+    let with_disk = if disk.is_some() { " disk" } else { "" };
+    add(&["-append", &format!("{KERNEL_COMMAND_LINE} -- {agent}{with_disk}")]);
     add(&["-chardev", "file,id=console,path=/proc/self/fd/1,append=on"]);
     add(&["-serial", "chardev:console"]);
     add(&[
         "-virtfs",
         "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap",
     ]);
+    if let Some(fd) = disk.map(AsRawFd::as_raw_fd) {
+        add(&["-add-fd", &format!("fd={fd},set=1")]);
+        add(&["-drive", "file=/dev/fdset/1,format=raw,if=virtio,cache=unsafe"]);
+    }
     add(&["-device", "virtio-serial-pci"]);
     match ports {
         Ports::Stdin => {

@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# PID 1 of the lab until the root is in place. $1: the path of calve-lab, whose `agent` serves the callers from then on.
+# PID 1 of the lab until the root is in place. $1: the path of calve-lab, whose `agent` serves the callers from then on;
+# $2: `disk` if there is one.
 b=/bin/busybox
 $b mount -t proc none /proc
 $b mount -t devtmpfs none /dev
@@ -19,6 +20,13 @@ $b mkdir -p /root/dev/shm /root/dev/pts /root/run
 $b mount -t devpts none /root/dev/pts
 $b mount -t tmpfs -o mode=755 none /root/run
 $b mount -t tmpfs -o mode=1777 none /root/dev/shm
+# A disk, if this lab has one ($2): empty, so it gets a file system first.
+if [ "$2" = disk ]; then
+    while read -r module; do $b insmod "/modules/$module"; done < /modules/disk
+    PATH=/usr/sbin:/sbin:/usr/bin:/bin $b chroot /root mkfs.ext4 -q -E nodiscard /dev/vda
+    $b mkdir -p /root/disk
+    $b mount -t ext4 -o noinit_itable /root/dev/vda /root/disk
+fi
 $b ip link set lo up
 $b hostname lab
 
