@@ -29,11 +29,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Tiny guests on any /dev/kvm, beside the bare-KVM floor
+    /// Tiny guests on any /dev/kvm
     Native {
         /// Samples of each operation
         #[arg(long, default_value_t = 100)]
         samples: usize,
+        /// Take turns with the bare-KVM floor, the least that any program must do
+        #[arg(long)]
+        floor: bool,
     },
     /// Linux guests; needs a KVM with hardware behind it, or the lab
     Linux(linux::Options),
@@ -50,7 +53,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
-        Task::Native { samples } => print(&native::measure(samples)?),
+        Task::Native { samples, floor } => print(&native::measure(samples, floor)?),
         Task::Linux(options) => print(&linux::measure(&options)?),
         Task::Report { runs, html } => report::make(&runs, html.as_deref()),
     }

@@ -39,8 +39,8 @@ const GUEST: &[u8] = &[
 ];
 
 /// Measures everything that tiny guests can show.
-pub(crate) fn measure(samples: usize) -> anyhow::Result<Run> {
-    let mut results = thaw_and_reset(samples)?;
+pub(crate) fn measure(samples: usize, floor: bool) -> anyhow::Result<Run> {
+    let mut results = thaw_and_reset(samples, floor)?;
     results.extend(births(samples)?);
     results.extend(forks(samples)?);
     Ok(Run { facts: Facts::here(), results })
@@ -94,7 +94,12 @@ impl Frozen {
     }
 
     fn content(&self) -> ThawMemory<'_> {
-        ThawMemory { files: slice::from_ref(&self.memory), plan: &self.plan, recorded: false }
+        ThawMemory {
+            files: slice::from_ref(&self.memory),
+            plan: &self.plan,
+            recorded: false,
+            huge_pages: false,
+        }
     }
 
     fn shell(&self) -> anyhow::Result<Shell> {
@@ -126,8 +131,8 @@ fn elf(code: &[u8]) -> Vec<u8> {
     elf
 }
 
-/// Thaw to the first exit and reset to the first exit, turn by turn with the floor.
-fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
+/// Thaw to the first exit and reset to the first exit, turn by turn with the floor if it is wanted.
+fn thaw_and_reset(samples: usize, floor: bool) -> anyhow::Result<Vec<Measured>> {
     let frozen = Frozen::new()?;
     let kvm = Kvm::new().context("/dev/kvm")?;
     let content = floor::content(MIB as usize)?;
@@ -136,37 +141,47 @@ fn thaw_and_reset(samples: usize) -> anyhow::Result<Vec<Measured>> {
         Measured::new(operation, &case, subject, method, Unit::Microseconds)
     };
     let thaw = "shell and snapshot at hand → first exit handled, in one process";
-    let reset = "256 pages written, the machine stands still; decision → first exit handled, in one process";
+    let reset = "256 pages written, the machine stands still; decision → first exit handled";
     let running = "the same of a machine that runs and is stopped first";
-    let mut all = [
+    let mut ours = [
         of("thaw_to_first_instruction", "calve", thaw),
-        of("thaw_to_first_instruction", "floor", thaw),
         of("reset_256_pages", "calve", reset),
-        of("reset_256_pages", "floor", reset),
         of("stop_and_reset_256_pages", "calve", running),
     ];
+    let mut floors =
+        [of("thaw_to_first_instruction", "floor", thaw), of("reset_256_pages", "floor", reset)];
     for n in 0..samples + WARM_UP {
-        let (mut floor, shell) = (Floor::new(&kvm, &content)?, frozen.shell()?);
-        let thawed = thaw_one(&frozen, shell);
-        let (thawed, reset) = match thawed {
-            Ok((took, mut machine)) => (Ok(took), reset_one(&frozen, &mut machine)),
-            Err(error) => (Err(error), Err(anyhow::anyhow!("there is nothing to reset"))),
-        };
-        let running =
-            reset.as_ref().map(|(all, _)| *all).map_err(|error| anyhow::anyhow!("{error:#}"));
-        let reset = reset.map(|(_, reset)| reset);
-        let floor_thaw = floor.thaw().map(micros);
-        floor.dirty(DIRTY);
-        let floor_reset = floor.reset().map(micros);
+        // Both are there before either is timed.
+        let shell = frozen.shell()?;
+        let floor = floor.then(|| Floor::new(&kvm, &content)).transpose()?;
+        let turn = our_turn(&frozen, shell);
+        let floor_turn = floor.map(floor_turn);
         if n >= WARM_UP {
-            for (measured, sample) in
-                all.iter_mut().zip([thawed, floor_thaw, reset, floor_reset, running])
-            {
-                measured.take(sample);
-            }
+            take(&mut ours, turn);
+            floor_turn.into_iter().for_each(|turn| take(&mut floors, turn));
         }
     }
-    Ok(all.into())
+    Ok(ours.into_iter().chain(floors.into_iter().filter(|_| floor)).collect())
+}
+
+/// Takes a sample of each operation of a turn, or counts its failure as one of the first.
+fn take<const N: usize>(all: &mut [Measured; N], turn: anyhow::Result<[f64; N]>) {
+    match turn {
+        Ok(samples) => all.iter_mut().zip(samples).for_each(|(m, sample)| m.samples.push(sample)),
+        Err(error) => all[0].take(Err(error)),
+    }
+}
+
+fn our_turn(frozen: &Frozen, shell: Shell) -> anyhow::Result<[f64; 3]> {
+    let (thaw, mut machine) = thaw_one(frozen, shell)?;
+    let (running, still) = reset_one(frozen, &mut machine)?;
+    Ok([thaw, still, running])
+}
+
+fn floor_turn(mut floor: Floor) -> anyhow::Result<[f64; 2]> {
+    let thaw = micros(floor.thaw()?);
+    floor.dirty(DIRTY);
+    Ok([thaw, micros(floor.reset()?)])
 }
 
 fn thaw_one(frozen: &Frozen, shell: Shell) -> anyhow::Result<(f64, Machine)> {

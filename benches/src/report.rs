@@ -38,8 +38,16 @@ fn table(run: &Run) -> String {
         facts.place, facts.processor, facts.processors, facts.kernel, facts.kvm
     );
     text += &format!(
-        "{:28} {:22} {:12} {:>12} {:>12} {:>6} {:>8}  {}\n",
-        "operation", "case", "subject", "p50", "p99", "n", "failures", "ratio of medians"
+        "{:28} {:22} {:12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
+        "operation",
+        "case",
+        "subject",
+        "p50",
+        "p99",
+        "p99/p50",
+        "n",
+        "failures",
+        "ratio of medians"
     );
     for measured in &run.results {
         let figure = |percent| {
@@ -47,18 +55,27 @@ fn table(run: &Run) -> String {
             measured.percentile(percent).map_or("-".into(), |value| format!("{value:.1} {unit}"))
         };
         text += &format!(
-            "{:28} {:22} {:12} {:>12} {:>12} {:>6} {:>8}  {}\n",
+            "{:28} {:22} {:12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
             measured.operation,
             measured.case,
             measured.subject,
             figure(50),
             figure(99),
+            spread(measured),
             measured.samples.len(),
             measured.failures,
             ratio(run, measured).unwrap_or_default(),
         );
     }
     text
+}
+
+/// How far the tail is from the middle.
+fn spread(measured: &Measured) -> String {
+    match (measured.percentile(50), measured.percentile(99)) {
+        (Some(middle), Some(tail)) if middle > 0.0 => format!("{:.1}", tail / middle),
+        _ => "-".into(),
+    }
 }
 
 /// How ours compares with another who did the same.

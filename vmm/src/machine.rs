@@ -151,7 +151,7 @@ impl Machine {
         if let Some(exit) = self.exit() {
             return Err(MachineError::Ended(exit));
         }
-        let parts = &self.parts;
+        let parts = &mut self.parts;
         parts.ram.reset(memory.files, memory.plan, &parts.tables)?;
         load(parts, state, attachments, Load::Again)
     }
@@ -165,7 +165,7 @@ impl Machine {
     pub fn pause(&mut self) -> Result<(), MachineError> {
         if self.running {
             self.stop_vcpus()?;
-            self.parts.devices.pause()?;
+            self.parts.devices.stop()?;
             self.running = false;
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Machine {
     fn abandon(&mut self) -> Result<(), MachineError> {
         if self.running {
             self.parts.vcpus.iter().for_each(|vcpu| vcpu.kick().kick());
-            self.parts.devices.pause()?;
+            self.parts.devices.stop()?;
             for vcpu in &self.parts.vcpus {
                 vcpu.with(|_| ())?;
             }

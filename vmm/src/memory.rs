@@ -41,6 +41,7 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::layout::{HOLE_END, HOLE_START};
 use crate::shape::Shape;
+use reset::Kept;
 
 /// Guest memory as devices see it: regions by guest physical address, cheap to clone.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
@@ -131,6 +132,8 @@ pub(crate) struct Ram {
     memfd: Option<File>,
     /// A snapshot was mapped under it.
     thawed: bool,
+    /// What a reset reads again, once there has been one.
+    kept: Option<Vec<Kept>>,
     /// Its mappings are cut for a record, and not inherited by a copy of this process.
     cut: bool,
 }
@@ -163,7 +166,7 @@ impl Ram {
         }
         let guest =
             GuestMemory::from_regions(mapped).map_err(|e| MemoryError::Regions(Box::new(e)))?;
-        Ok(Self { regions, host, guest, memfd: None, thawed: false, cut: false })
+        Ok(Self { regions, host, guest, memfd: None, thawed: false, kept: None, cut: false })
     }
 
     /// The view that devices and the boot loader use.
@@ -220,6 +223,16 @@ impl Ram {
         }
         self.thawed = true;
         Ok(Prefault::new(self, plan))
+    }
+
+    /// Lets the kernel use huge pages for whatever is mapped now (madvise(2), `MADV_HUGEPAGE`). A kernel that has none
+    /// refuses, and nothing depends on it.
+    pub(crate) fn advise_huge_pages(&self) {
+        for (region, host) in self.slots() {
+            let Ok(size) = usize::try_from(region.size) else { continue };
+            // SAFETY: the range is ours, as in `place`, and its content stays as it is.
+            unsafe { libc::madvise(host as *mut libc::c_void, size, libc::MADV_HUGEPAGE) };
+        }
     }
 
     /// Cuts what `plan` maps into mappings of one page, so that a touch of one makes none of its

@@ -83,6 +83,10 @@ pub struct ThawMemory<'a> {
     /// Whether the clone runs for the record of which pages it touches: it is slower then, but each
     /// page that is present in this process's memory map in the end was touched.
     pub recorded: bool,
+    /// Whether the kernel may use huge pages under the clone: of the files where their file system has them in such
+    /// pages (tmpfs mounted with `huge=`), and of what the clone fills where the snapshot has nothing. Fewer
+    /// faults, for memory in pieces of 2 MiB. A reset leaves this as it was at the thaw.
+    pub huge_pages: bool,
 }
 
 /// A machine without content. See the module's documentation.
@@ -211,6 +215,9 @@ impl Shell {
             return Err(MachineError::Shape { shell: parts.shape, state: state.shape });
         }
         let prefault = parts.ram.map(memory.files, memory.plan)?;
+        if memory.huge_pages {
+            parts.ram.advise_huge_pages();
+        }
         if memory.recorded {
             parts.ram.cut(memory.plan)?;
         }

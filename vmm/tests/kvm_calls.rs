@@ -41,7 +41,7 @@ fn child_thaws_and_resets() {
     let state = machine.save().unwrap();
     let files = [machine.memory_file().unwrap().try_clone().unwrap()];
     let plan = MemoryPlan::whole(64 << 20);
-    let memory = ThawMemory { files: &files, plan: &plan, recorded: false };
+    let memory = ThawMemory { files: &files, plan: &plan, recorded: false, huge_pages: false };
     let shell = Shell::new(&Hypervisor::open().unwrap(), state.shape()).unwrap();
     let (first, second) = (attachments(&Output::default()), attachments(&Output::default()));
     mark();

@@ -53,7 +53,8 @@ struct Family {
 impl Family {
     fn child(&self, state: &MachineState) -> Machine {
         let shell = Shell::new(&self.hypervisor, state.shape()).unwrap();
-        let memory = ThawMemory { files: &self.files, plan: &self.plan, recorded: false };
+        let memory =
+            ThawMemory { files: &self.files, plan: &self.plan, recorded: false, huge_pages: false };
         shell.thaw(state, memory, attachments(&Output::default())).unwrap()
     }
 }

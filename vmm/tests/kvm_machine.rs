@@ -4,9 +4,12 @@
 
 mod common;
 
-use calve_vmm::{Exit, Hypervisor, MachineError, MachineState, Shape, Shell, VcpuFault};
+use calve_vmm::memory::MemoryPlan;
+use calve_vmm::{
+    Exit, Hypervisor, MachineError, MachineState, Shape, Shell, ThawMemory, VcpuFault,
+};
 use common::{Mode, attachments, boot, eventually};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 // Writes "ok" to the serial port, then resets through the ACPI reset register.
 guest!(
@@ -311,6 +314,33 @@ fn processors_that_were_frozen_before_their_start_start() {
     machine.resume().unwrap();
     let started = || machine.memory().read_obj::<u32>(GuestAddress(0x9000)).unwrap();
     eventually("all processors count", || started() == 3);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn memory_may_lie_in_huge_pages() {
+    let (frozen, _) = boot(halt(), Mode::Protected, 64, 1);
+    let state = frozen.save().unwrap();
+    let files = [frozen.memory_file().unwrap().try_clone().unwrap()];
+    let plan = MemoryPlan::whole(64 << 20);
+    let hypervisor = Hypervisor::open().unwrap();
+    for huge_pages in [false, true] {
+        let shell = Shell::new(&hypervisor, state.shape()).unwrap();
+        let memory = ThawMemory { files: &files, plan: &plan, recorded: false, huge_pages };
+        let devices = attachments(&common::Output::default());
+        let mut machine = shell.thaw(&state, memory, devices).unwrap();
+        machine.resume().unwrap();
+        assert_eq!(advised(&machine), huge_pages);
+    }
+}
+
+/// Whether the mapping under a machine's memory has the flag `hg` (proc(5), `VmFlags` of `smaps`).
+fn advised(machine: &calve_vmm::Machine) -> bool {
+    let at = machine.memory().get_host_address(GuestAddress(0)).unwrap() as usize;
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let start = smaps.find(&format!("\n{at:x}-")).unwrap();
+    let flags = smaps[start..].lines().find_map(|line| line.strip_prefix("VmFlags: ")).unwrap();
+    flags.split_whitespace().any(|flag| flag == "hg")
 }
 
 #[test]

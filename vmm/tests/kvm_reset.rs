@@ -79,7 +79,12 @@ impl Frozen {
     }
 
     fn content(&self) -> ThawMemory<'_> {
-        ThawMemory { files: slice::from_ref(&self.memory), plan: &self.plan, recorded: false }
+        ThawMemory {
+            files: slice::from_ref(&self.memory),
+            plan: &self.plan,
+            recorded: false,
+            huge_pages: false,
+        }
     }
 
     fn thaw(&self) -> Machine {
@@ -189,7 +194,12 @@ fn the_dead_and_the_never_thawed_are_not_reset() {
     let state = booted.save().unwrap();
     let memory = booted.memory_file().unwrap().try_clone().unwrap();
     let plan = MemoryPlan::whole(2 << 20);
-    let content = || ThawMemory { files: slice::from_ref(&memory), plan: &plan, recorded: false };
+    let content = || ThawMemory {
+        files: slice::from_ref(&memory),
+        plan: &plan,
+        recorded: false,
+        huge_pages: false,
+    };
     let refused = booted.reset(&state, content(), attachments(&Output::default()));
     assert!(matches!(refused, Err(MachineError::Booted)));
 

@@ -53,6 +53,10 @@ pub struct ThawOptions {
     /// for a long time before it is called, if ever, and should take little memory meanwhile. A reset
     /// leaves this as it was at the thaw.
     pub lazy: bool,
+    /// Lets the kernel use huge pages under the clone: fewer faults where a call touches much memory, for private
+    /// memory in pieces of 2 MiB. Of the snapshot's own pages only where the store's file system has them in such
+    /// pages: a tmpfs mounted with `huge=within_size`.
+    pub huge_pages: bool,
 }
 
 impl Fleet {
@@ -171,12 +175,13 @@ impl Fleet {
         pages: Pages,
     ) -> Result<Clone, WorkerError> {
         let decision = Decision::now();
+        let huge_pages = options.huge_pages;
         let (mut worker, prepared) = self.shell(content.shape)?;
         let wiring = Wiring::new(options)?;
         let files = content.files();
         let layers = u8::try_from(content.layers.files.len()).unwrap_or(u8::MAX);
         let (attach, rest) = wiring.attach(content.disk_files());
-        let thaw = Thaw { state_len: content.state_len, layers, pages, attach };
+        let thaw = Thaw { state_len: content.state_len, layers, pages, huge_pages, attach };
         worker.send(&Command::Thaw(thaw), &[files, rest].concat())?;
         let (line, door) = wiring.connect(worker)?;
         let callee = Callee::thawed(line, Identity::fresh(content.timeout)?, decision, prepared)?;

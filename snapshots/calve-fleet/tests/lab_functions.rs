@@ -70,8 +70,8 @@ fn memory_that_a_function_frees_goes_back_to_the_host() {
     assert_eq!(result(&grown), json!(MIB << 20));
     let grown = grown.private_kib.unwrap();
     assert!(grown > MIB << 10);
-    // The guest's kernel reports what is free in pieces of 2 MiB, every two seconds (PAGE_REPORTING_DELAY), but not
-    // all of it: some two fifths in this machine.
+    // The guest's kernel reports what is free in pieces of 2 MiB, every two seconds (PAGE_REPORTING_DELAY), but not what
+    // it keeps in its processor's own lists of free pages: up to an eighth of memory.
     eventually("a good part of it is the host's again", || {
         clone.private_kib().unwrap() + (MIB << 10) / 4 < grown
     });

@@ -153,7 +153,7 @@ impl Running {
         };
         let Attached { attachments, keyboard } =
             attach(connections, files, socket).during(Stage::Control)?;
-        let content = ThawMemory { files: memory, plan, recorded: false };
+        let content = ThawMemory { files: memory, plan, recorded: false, huge_pages: false };
         self.machine.reset(state, content, attachments).during(Stage::Thaw)?;
         self.keyboard = keyboard;
         Ok(())

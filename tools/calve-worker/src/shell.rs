@@ -30,17 +30,26 @@ struct Born {
 
 /// Lives as the fleet says. Returns when told to, or with the reason why it cannot go on.
 pub(crate) fn live(socket: &Arc<Socket>, inside: Inside) -> Result<(), Refused> {
-    let shape = shape(socket)?;
-    let hypervisor = Hypervisor::open().during(Stage::Shell)?;
-    let shell = Shell::new(&hypervisor, shape).during(Stage::Shell)?;
-    // Every thread is there, KVM is open: nothing from here on opens anything.
-    inside.seal().during(Stage::Jail)?;
-    let born = Born { hypervisor, shell, at_ns: monotonic_ns() };
+    let born = birth(socket, inside)?;
     socket.send(&Report::Shell { version: VERSION }, &[]).during(Stage::Control)?;
     match content(socket, born)? {
         Some(running) => running.serve(socket),
         None => Ok(()),
     }
+}
+
+/// Makes the shell and closes the jail.
+///
+/// Not inlined, like what gives the shell its content: their frames are large, and what lies below a frame that stays
+/// can be [given back](crate::memory::give_back).
+#[inline(never)]
+fn birth(socket: &Socket, inside: Inside) -> Result<Born, Refused> {
+    let shape = shape(socket)?;
+    let hypervisor = Hypervisor::open().during(Stage::Shell)?;
+    let shell = Shell::new(&hypervisor, shape).during(Stage::Shell)?;
+    // Every thread is there, KVM is open: nothing from here on opens anything.
+    inside.seal().during(Stage::Jail)?;
+    Ok(Born { hypervisor, shell, at_ns: monotonic_ns() })
 }
 
 fn shape(socket: &Socket) -> Result<Shape, Refused> {
@@ -55,6 +64,7 @@ fn shape(socket: &Socket) -> Result<Shape, Refused> {
 }
 
 /// Waits for the content; `None` if there will be none.
+#[inline(never)]
 fn content(socket: &Arc<Socket>, born: Born) -> Result<Option<Running>, Refused> {
     let Received { message, fds } = socket.receive::<Command>().during(Stage::Control)?;
     let arrived_ns = monotonic_ns();
@@ -91,7 +101,8 @@ impl Born {
             plan.touched = Vec::new();
         }
         let recorded = thaw.pages == Pages::Recorded;
-        let content = ThawMemory { files: &memory, plan: &plan, recorded };
+        let content =
+            ThawMemory { files: &memory, plan: &plan, recorded, huge_pages: thaw.huge_pages };
         let machine = self.shell.thaw(&state, content, attachments).during(Stage::Thaw)?;
         let origin = Some(Origin { state, memory, plan });
         Ok(Running { machine, keyboard, origin, shell_ns: self.at_ns, content_ns: 0 })

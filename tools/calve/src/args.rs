@@ -204,6 +204,9 @@ pub(crate) struct Calls {
     /// Deadline of a call in seconds [default: the snapshot's]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub(crate) timeout: Option<Duration>,
+    /// Let the kernel use huge pages under clones: fewer faults, more memory
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
 }
 
 #[derive(Debug, Args)]

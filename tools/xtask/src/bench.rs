@@ -20,6 +20,9 @@ use crate::workspace::Workspace;
 /// The function with a working set of 30 MB.
 const NUMPY: &str = include_str!("../../../benches/functions/numpy/app.py");
 
+/// MiB of the lab's disk: two stores with a root image each.
+const LAB_DISK_MIB: &str = "4096";
+
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -29,9 +32,15 @@ pub(crate) struct Options {
     /// A peer to run turn by turn with, as in firecracker=/usr/bin/firecracker
     #[arg(long, value_name = "PEER=PATH")]
     peer: Option<String>,
+    /// Take turns with the bare-KVM floor, the least that any program must do
+    #[arg(long)]
+    floor: bool,
     /// Most clones alive at once
     #[arg(long, value_name = "N", default_value_t = 100)]
     clones: u32,
+    /// Thaws in a row, for the tail of their distribution
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    thaws: u32,
     /// Tiny guests only
     #[arg(long)]
     native: bool,
@@ -53,8 +62,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
 
     step("tiny guests");
     let samples = options.samples.to_string();
+    let floor = options.floor.then_some("--floor");
     let mut native = command(&program, &workspace.root());
-    native.args(["native", "--samples", &samples]);
+    native.args(["native", "--samples", &samples]).args(floor);
     files.push(measure(&mut native, &folder, "native")?);
 
     if !options.native {
@@ -62,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
             step("tiny guests in the lab");
             let mut native = command(workspace.release().join("calve-lab"), &workspace.root());
             native.args(["run", "--"]).arg(&program).args(["native", "--samples", &samples]);
+            native.args(floor);
             files.push(measure(&mut native, &folder, "native-lab")?);
         }
         step("Linux guests");
@@ -81,19 +92,21 @@ fn build(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// The command that measures Linux guests, in the lab if need be.
 fn linux(workspace: &Workspace, options: &Options, program: &Path) -> anyhow::Result<Command> {
-    let mut linux = if demo::has_virtualization()? {
-        command(program, &workspace.root())
+    let (mut linux, disk) = if demo::has_virtualization()? {
+        (command(program, &workspace.root()), workspace.target())
     } else {
         eprintln!(
             "This processor has no VMX or SVM: Linux guests run in the lab, where ratios mean something."
         );
         let mut lab = command(workspace.release().join("calve-lab"), &workspace.root());
-        lab.args(["run", "--"]).arg(program);
-        lab
+        lab.args(["run", "--disk", LAB_DISK_MIB, "--"]).arg(program);
+        (lab, calve_lab::DISK.into())
     };
-    let (samples, clones) = (options.samples.to_string(), options.clones.to_string());
-    linux.args(["linux", "--samples", &samples, "--clones", &clones]);
+    let [samples, clones, thaws] =
+        [options.samples, options.clones, options.thaws].map(|number| number.to_string());
+    linux.args(["linux", "--samples", &samples, "--clones", &clones, "--thaws", &thaws]);
     linux.arg("--functions").arg(workspace.root().join("benches/functions"));
+    linux.arg("--disk").arg(disk);
     linux.arg("--numpy").arg(numpy::folder_of(NUMPY)?);
     linux.arg("--agent").arg(workspace.release().join("calve-agent"));
     linux.args(options.peer.iter().flat_map(|peer| ["--peer", peer]));

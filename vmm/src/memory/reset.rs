@@ -23,9 +23,9 @@ use crate::layout::VMGENID;
 
 /// A run of addresses that holds a stretch of a file from `offset` on.
 #[derive(Clone, Debug)]
-struct Kept<'a> {
+pub(super) struct Kept {
     at: Range<usize>,
-    file: &'a File,
+    file: u8,
     offset: u64,
 }
 
@@ -33,12 +33,15 @@ impl Ram {
     /// Puts every page back as `files` have it under `plan`, which is how they were mapped. Nobody may
     /// run on the memory meanwhile.
     pub(crate) fn reset(
-        &self,
+        &mut self,
         files: &[File],
         plan: &MemoryPlan,
         tables: &PageTables,
     ) -> Result<(), MemoryError> {
-        let kept = self.kept(files, plan)?;
+        if self.kept.is_none() {
+            self.kept = Some(self.kept(plan));
+        }
+        let kept = self.kept.as_deref().unwrap_or_default();
         for (region, host) in self.slots() {
             let size = usize::try_from(region.size).map_err(MemoryError::too_large)?;
             let all = host..host + size;
@@ -46,14 +49,15 @@ impl Ram {
             let private = tables.private(all.clone()).unwrap_or_else(|_| vec![all]);
             let mut kept = kept.iter().peekable();
             for run in private {
-                restore(run, &mut kept)?;
+                restore(run, &mut kept, files)?;
             }
         }
         Ok(())
     }
 
-    /// What is read again rather than dropped: pages of a file that every call writes.
-    fn kept<'a>(&self, files: &'a [File], plan: &MemoryPlan) -> Result<Vec<Kept<'a>>, MemoryError> {
+    /// What is read again rather than dropped: pages of a file that every call writes. The same at every reset, so
+    /// it is looked up at the first.
+    fn kept(&self, plan: &MemoryPlan) -> Vec<Kept> {
         /// The generation identifier's page, which is low memory: its offset is its address.
         const GENERATION: Stretch = Stretch { offset: VMGENID, len: PAGE };
         let mut kept = Vec::new();
@@ -62,7 +66,6 @@ impl Ram {
             let first = plan.mapped.partition_point(|mapped| mapped.at.end() <= rewritten.offset);
             for &Mapped { file, at } in plan.mapped.get(first..).unwrap_or_default() {
                 let Some(common) = at.common(&rewritten) else { break };
-                let file = files.get(usize::from(file)).ok_or(PlanError::File(file))?;
                 let mut offset = common.offset;
                 for (host, _, len) in self.places(common) {
                     kept.push(Kept { at: host..host + len, file, offset });
@@ -71,14 +74,15 @@ impl Ram {
             }
         }
         kept.sort_unstable_by_key(|kept| kept.at.start);
-        Ok(kept)
+        kept
     }
 }
 
 /// Restores one run of private pages. `kept` are the stretches from here on, by address.
 fn restore<'a>(
     run: Range<usize>,
-    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept<'a>>>,
+    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept>>,
+    files: &[File],
 ) -> Result<(), MemoryError> {
     let mut from = run.start;
     while from < run.end {
@@ -86,7 +90,8 @@ fn restore<'a>(
         match kept.peek() {
             Some(next) if next.at.start <= from => {
                 let to = run.end.min(next.at.end);
-                read_again(next.file, from..to, next.offset + (from - next.at.start) as u64)?;
+                let file = files.get(usize::from(next.file)).ok_or(PlanError::File(next.file))?;
+                read_again(file, from..to, next.offset + (from - next.at.start) as u64)?;
                 from = to;
             }
             next => {
@@ -185,7 +190,7 @@ mod tests {
     }
 
     fn is_restored(tables: &PageTables) {
-        let (ram, files, plan) = memory();
+        let (mut ram, files, plan) = memory();
         let before = contents(&ram);
         for round in 0..3 {
             for page in (round..2048).step_by(3).chain(20..26) {

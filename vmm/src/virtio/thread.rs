@@ -179,6 +179,16 @@ impl DeviceThread {
     ///
     /// Paused devices, or a thread that has ended.
     pub fn pause(&self) -> Result<Vec<DeviceState>, Error> {
+        self.stop()?;
+        self.save()
+    }
+
+    /// Like [`DeviceThread::pause`], for whoever has no use for the states.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DeviceThread::pause`].
+    pub fn stop(&self) -> Result<(), Error> {
         let mut parked = self.parked();
         if parked.seats.is_some() {
             return Err(Error::Paused);
@@ -187,9 +197,8 @@ impl DeviceThread {
         // It fails only when the counter is full, that is, when the thread is already poked.
         let _ = self.poke.write(1);
         let seats = patience::receive(&parked.inbox).map_err(|_| Error::ThreadGone)?;
-        let states = seats.iter().map(Seat::save).collect();
         parked.seats = Some(seats);
-        Ok(states)
+        Ok(())
     }
 
     /// The states of devices at rest, as [`DeviceThread::pause`] returned them or would have.
@@ -211,7 +220,7 @@ impl DeviceThread {
 impl Drop for DeviceThread {
     fn drop(&mut self) {
         // Running devices are fetched back so that the thread is in its channel; parked: refused.
-        let _ = self.pause();
+        let _ = self.stop();
         self.outbox = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already been reported where it happened.

@@ -145,7 +145,12 @@ pub fn thaw(
     let plan = MemoryPlan::whole(memory.metadata().unwrap().len());
     shell.thaw(
         state,
-        ThawMemory { files: slice::from_ref(memory), plan: &plan, recorded: false },
+        ThawMemory {
+            files: slice::from_ref(memory),
+            plan: &plan,
+            recorded: false,
+            huge_pages: false,
+        },
         devices,
     )
 }

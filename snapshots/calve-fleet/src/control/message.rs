@@ -60,6 +60,8 @@ pub struct Thaw {
     pub layers: u8,
     /// Which pages are made ready before it runs.
     pub pages: Pages,
+    /// Whether the kernel may use huge pages under it.
+    pub huge_pages: bool,
     /// What its devices are connected to.
     pub attach: Attach,
 }

@@ -43,7 +43,7 @@ use std::io;
 use thiserror::Error;
 
 /// Version of the protocol. Fleet and worker are installed together, so they must be equal.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Longest message in bytes: the longest kernel command line and generous room around it.
 pub const MAX_MESSAGE: usize = 8 << 10;

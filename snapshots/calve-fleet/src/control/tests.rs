@@ -20,6 +20,7 @@ fn thaw() -> Command {
         state_len: 10_000,
         layers: 1,
         pages: Pages::Ready,
+        huge_pages: false,
         attach: Attach {
             disks: vec![disk("root"), disk("code")],
             cid: 3,
@@ -127,7 +128,7 @@ fn the_encoding_is_pinned() {
     let shell = Command::Shell { version: 1, shape: Shape::new(128, 1, 2).unwrap() };
     assert_eq!(postcard::to_stdvec(&shell).unwrap(), [0, 1, 0x80, 1, 1, 2]);
     let thaw = postcard::to_stdvec(&thaw()).unwrap();
-    let disks = b"\x02\x90\x4e\x01\0\x02\0\x04root\0\0\x04code\0";
+    let disks = b"\x02\x90\x4e\x01\0\0\x02\0\x04root\0\0\x04code\0";
     let rest = b"\x03\0\x01\x80\x08\x01\x81\x08\x01\0";
     assert_eq!(thaw, [&disks[..], rest].concat());
     let ended = Report::Ended(End::Fault("x".into()));

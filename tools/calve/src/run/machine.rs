@@ -50,10 +50,13 @@ impl Caller<'_> {
             let options = options(calls, &mut sink);
             clone.call(event, options).map_err(|e| CallError::Machine(e.into()))
         };
+        let thaw_options = || ThawOptions { huge_pages: calls.huge_pages, ..Default::default() };
         let ended = match self.source {
-            Source::Snapshot(frozen) => in_clone(frozen.shape(), &|| fleet.thaw(frozen)),
+            Source::Snapshot(frozen) => {
+                in_clone(frozen.shape(), &|| fleet.thaw_with(frozen, thaw_options()))
+            }
             Source::Moment(moment) => {
-                in_clone(moment.shape(), &|| fleet.thaw_moment(moment, ThawOptions::default()))
+                in_clone(moment.shape(), &|| fleet.thaw_moment(moment, thaw_options()))
             }
             Source::Images(frozen) => {
                 cold::call(fleet, frozen, event, calls, &mut machine, &mut sink)

@@ -103,7 +103,7 @@ impl Vsock {
             streams: Vec::new(),
             host_ports: Box::new(NoPorts),
             table: Table::new(),
-            resets: VecDeque::with_capacity(SAVED_MAX),
+            resets: VecDeque::new(),
             rings: [const { None }; MAX_QUEUES],
             buffers: Buffers::new(&memory),
             packet: Scatter::new(Arc::clone(&memory), 64),

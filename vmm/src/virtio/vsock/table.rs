@@ -34,12 +34,13 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Without room: most machines need it for two, and a clone that waits should take little memory.
     pub(super) fn new() -> Self {
         Self {
-            places: Vec::with_capacity(MAX_CONNECTIONS),
-            free: Vec::with_capacity(MAX_CONNECTIONS),
-            named: HashMap::with_capacity(MAX_CONNECTIONS),
-            ready: VecDeque::with_capacity(MAX_CONNECTIONS),
+            places: Vec::new(),
+            free: Vec::new(),
+            named: HashMap::new(),
+            ready: VecDeque::new(),
             next_port: FIRST_PORT,
         }
     }
