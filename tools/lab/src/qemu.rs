@@ -140,8 +140,8 @@ fn arguments(
         "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap",
     ]);
     if let Some(fd) = disk.map(AsRawFd::as_raw_fd) {
-        add(&["-add-fd", &format!("fd={fd},set=1")]);
-        add(&["-drive", "file=/dev/fdset/1,format=raw,if=virtio,cache=unsafe"]);
+        let drive = format!("file=/proc/self/fd/{fd},format=raw,if=virtio,cache=unsafe");
+        add(&["-drive", &drive]);
     }
     add(&["-device", "virtio-serial-pci"]);
     match ports {
