@@ -151,11 +151,17 @@ fn thaw_and_reset(samples: usize, floor: bool) -> anyhow::Result<Vec<Measured>> 
     let mut floors =
         [of("thaw_to_first_instruction", "floor", thaw), of("reset_256_pages", "floor", reset)];
     for n in 0..samples + WARM_UP {
-        // Both are there before either is timed.
-        let shell = frozen.shell()?;
-        let floor = floor.then(|| Floor::new(&kvm, &content)).transpose()?;
-        let turn = our_turn(&frozen, shell);
-        let floor_turn = floor.map(floor_turn);
+        // Both are there before either is timed, and each is made and goes first every other time.
+        let make_floor = || floor.then(|| Floor::new(&kvm, &content)).transpose();
+        let (turn, floor_turn) = if n % 2 == 0 {
+            let (shell, floor) = (frozen.shell()?, make_floor()?);
+            let turn = our_turn(&frozen, shell);
+            (turn, floor.map(floor_turn))
+        } else {
+            let (floor, shell) = (make_floor()?, frozen.shell()?);
+            let floor_turn = floor.map(floor_turn);
+            (our_turn(&frozen, shell), floor_turn)
+        };
         if n >= WARM_UP {
             take(&mut ours, turn);
             floor_turn.into_iter().for_each(|turn| take(&mut floors, turn));

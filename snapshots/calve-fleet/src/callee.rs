@@ -85,10 +85,10 @@ impl Callee {
         })
     }
 
-    /// Hangs up: its worker, and who it was.
+    /// Its worker, for the next life of its machine, and who it was.
     pub(crate) fn part(self) -> (Worker, Identity) {
         let Self { conversation, machine, timeout, .. } = self;
-        (conversation.into_stream().hang_up(), Identity { machine, timeout })
+        (conversation.into_stream().part(), Identity { machine, timeout })
     }
 
     /// Calls the function.

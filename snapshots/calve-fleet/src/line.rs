@@ -63,6 +63,14 @@ impl Line {
         self.shared.into_inner().worker
     }
 
+    /// The worker, for a life of its machine in which this stream is nobody's. It is closed when that life has begun:
+    /// a guest that is about to be put back should not spend time on the end of a stream first.
+    pub(crate) fn part(self) -> Worker {
+        let mut worker = self.shared.into_inner().worker;
+        worker.hold(self.stream);
+        worker
+    }
+
     /// Why the session ended: the machine's failure if there was one, else what the session says.
     pub(crate) fn explain(&self, error: SessionError) -> Broken {
         let mut shared = self.shared.borrow_mut();

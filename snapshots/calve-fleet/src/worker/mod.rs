@@ -16,6 +16,7 @@ mod pidfd;
 mod watch;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use calve_vmm::Shape;
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     last_words: Tail,
     console: Option<Tail>,
     ports: Ports,
+    /// The stream of the life before, until the next has begun.
+    former: Option<UnixStream>,
     up: bool,
     shell_seen: bool,
     activity: Activity,
@@ -105,6 +108,7 @@ impl Worker {
             last_words,
             console: None,
             ports: Ports::default(),
+            former: None,
             up: false,
             shell_seen: false,
             activity: Activity::Starting,
@@ -160,6 +164,11 @@ impl Worker {
             Activity::Resetting(_) => self.activity = Activity::Resetting(ports),
             _ => self.ports = ports,
         }
+    }
+
+    /// Keeps the stream of a life that is about to end until the next has begun.
+    pub(crate) fn hold(&mut self, former: UnixStream) {
+        self.former = Some(former);
     }
 
     /// A handle that becomes readable when the process has ended.

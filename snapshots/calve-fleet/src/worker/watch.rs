@@ -148,6 +148,7 @@ impl Worker {
                 if let Activity::Resetting(ports) = before {
                     self.ports = ports;
                 }
+                self.former = None;
             }
             Report::Paused => self.activity = Activity::Paused,
             Report::Saved { paused_ns, .. } if matches!(self.forking, Forking::Awaited) => {
