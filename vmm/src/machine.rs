@@ -151,7 +151,7 @@ impl Machine {
         if let Some(exit) = self.exit() {
             return Err(MachineError::Ended(exit));
         }
-        let parts = &mut self.parts;
+        let parts = &self.parts;
         parts.ram.reset(memory.files, memory.plan, &parts.tables)?;
         load(parts, state, attachments, Load::Again)
     }

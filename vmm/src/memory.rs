@@ -41,7 +41,6 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::layout::{HOLE_END, HOLE_START};
 use crate::shape::Shape;
-use reset::Kept;
 
 /// Guest memory as devices see it: regions by guest physical address, cheap to clone.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
@@ -132,8 +131,6 @@ pub(crate) struct Ram {
     memfd: Option<File>,
     /// A snapshot was mapped under it.
     thawed: bool,
-    /// What a reset reads again, once there has been one.
-    kept: Option<Vec<Kept>>,
     /// Its mappings are cut for a record, and not inherited by a copy of this process.
     cut: bool,
 }
@@ -166,7 +163,7 @@ impl Ram {
         }
         let guest =
             GuestMemory::from_regions(mapped).map_err(|e| MemoryError::Regions(Box::new(e)))?;
-        Ok(Self { regions, host, guest, memfd: None, thawed: false, kept: None, cut: false })
+        Ok(Self { regions, host, guest, memfd: None, thawed: false, cut: false })
     }
 
     /// The view that devices and the boot loader use.

@@ -12,18 +12,19 @@
 
 use std::fs::File;
 use std::io;
+use std::iter::Peekable;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
 
 use super::private::PageTables;
-use super::{Mapped, MemoryError, MemoryPlan, PAGE, PlanError, Ram, Stretch};
+use super::{Mapped, MemoryError, MemoryPlan, PAGE, PlanError, Ram, Region, Stretch, Touched};
 use crate::layout::VMGENID;
 
 /// A run of addresses that holds a stretch of a file from `offset` on.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+struct Kept {
     at: Range<usize>,
     file: u8,
     offset: u64,
@@ -33,55 +34,54 @@ impl Ram {
     /// Puts every page back as `files` have it under `plan`, which is how they were mapped. Nobody may
     /// run on the memory meanwhile.
     pub(crate) fn reset(
-        &mut self,
+        &self,
         files: &[File],
         plan: &MemoryPlan,
         tables: &PageTables,
     ) -> Result<(), MemoryError> {
-        if self.kept.is_none() {
-            self.kept = Some(self.kept(plan));
-        }
-        let kept = self.kept.as_deref().unwrap_or_default();
         for (region, host) in self.slots() {
             let size = usize::try_from(region.size).map_err(MemoryError::too_large)?;
             let all = host..host + size;
             // One that cannot be asked for is taken for written everywhere.
             let private = tables.private(all.clone()).unwrap_or_else(|_| vec![all]);
-            let mut kept = kept.iter().peekable();
+            let mut kept = kept(plan, region, host).peekable();
             for run in private {
                 restore(run, &mut kept, files)?;
             }
         }
         Ok(())
     }
+}
 
-    /// What is read again rather than dropped: pages of a file that every call writes. The same at every reset, so
-    /// it is looked up at the first.
-    fn kept(&self, plan: &MemoryPlan) -> Vec<Kept> {
-        /// The generation identifier's page, which is low memory: its offset is its address.
-        const GENERATION: Stretch = Stretch { offset: VMGENID, len: PAGE };
-        let mut kept = Vec::new();
-        let written = plan.touched.iter().filter(|touched| touched.written);
-        for rewritten in [GENERATION].into_iter().chain(written.map(|touched| touched.at)) {
-            let first = plan.mapped.partition_point(|mapped| mapped.at.end() <= rewritten.offset);
-            for &Mapped { file, at } in plan.mapped.get(first..).unwrap_or_default() {
-                let Some(common) = at.common(&rewritten) else { break };
-                let mut offset = common.offset;
-                for (host, _, len) in self.places(common) {
-                    kept.push(Kept { at: host..host + len, file, offset });
-                    offset += len as u64;
-                }
-            }
-        }
-        kept.sort_unstable_by_key(|kept| kept.at.start);
-        kept
-    }
+/// What of a region, which begins at `host`, is read again rather than dropped: pages of a file that every call writes,
+/// and that of the generation identifier, which every reset writes. By address.
+fn kept(plan: &MemoryPlan, region: Region, host: usize) -> impl Iterator<Item = Kept> {
+    /// Low memory: its offset is its address.
+    const GENERATION: Touched =
+        Touched { at: Stretch { offset: VMGENID, len: PAGE }, written: true };
+    let below = plan.touched.partition_point(|touched| touched.at.offset < VMGENID);
+    let (below, above) = plan.touched.split_at(below);
+    let touched = below.iter().chain([&GENERATION]).chain(above);
+    let rewritten = touched.filter(|touched| touched.written).map(|touched| touched.at);
+    let whole = Stretch { offset: region.file_offset, len: region.size };
+    let inside = rewritten.filter_map(move |rewritten| rewritten.common(&whole));
+    inside.flat_map(move |rewritten| {
+        let first = plan.mapped.partition_point(|mapped| mapped.at.end() <= rewritten.offset);
+        let mapped = plan.mapped.get(first..).unwrap_or_default().iter();
+        mapped.map_while(move |&Mapped { file, at }| {
+            let common = at.common(&rewritten)?;
+            // Both lie within the region, whose size was found to be one of addresses.
+            let from = host + usize::try_from(common.offset - region.file_offset).ok()?;
+            let len = usize::try_from(common.len).ok()?;
+            Some(Kept { at: from..from + len, file, offset: common.offset })
+        })
+    })
 }
 
 /// Restores one run of private pages. `kept` are the stretches from here on, by address.
-fn restore<'a>(
+fn restore(
     run: Range<usize>,
-    kept: &mut std::iter::Peekable<impl Iterator<Item = &'a Kept>>,
+    kept: &mut Peekable<impl Iterator<Item = Kept>>,
     files: &[File],
 ) -> Result<(), MemoryError> {
     let mut from = run.start;
@@ -148,7 +148,7 @@ mod tests {
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::{Touched, regions};
+    use super::super::regions;
     use super::*;
     use crate::shape::Shape;
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn is_restored(tables: &PageTables) {
-        let (mut ram, files, plan) = memory();
+        let (ram, files, plan) = memory();
         let before = contents(&ram);
         for round in 0..3 {
             for page in (round..2048).step_by(3).chain(20..26) {
