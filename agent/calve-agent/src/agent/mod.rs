@@ -150,6 +150,22 @@ impl<P: Place> Agent<P> {
         Ok(())
     }
 
+    /// Takes the host's stream, as if the listener had said that there is one.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn take_host(&mut self) -> io::Result<()> {
+        self.accept()
+    }
+
+    /// One round of the loop above that does not wait, for a fuzzer.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn round(&mut self) -> io::Result<()> {
+        self.flush()?;
+        for token in self.poll.wait(Some(Instant::now()))? {
+            self.dispatch(token)?;
+        }
+        self.flush()
+    }
+
     /// Sends what is due on every stream and brings what is watched up to date.
     fn flush(&mut self) -> io::Result<()> {
         if let Some(control) = &mut self.control {

@@ -23,7 +23,7 @@ mod routes;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::control::is_transient;
 use crate::poll::{Interest, Poll, Token, Watch};
@@ -175,12 +175,17 @@ impl LambdaApi {
                 Err(_) => return,
             };
             if stream.set_nonblocking(true).is_ok() {
-                // A slot number comes back after 2^32 connections, when its first owner is long gone.
-                let slot = self.next_slot;
-                self.next_slot = self.next_slot.wrapping_add(1);
-                self.connections.insert(slot, Connection::new(stream, slot));
+                self.adopt(stream);
             }
         }
+    }
+
+    /// Serves a client from now on.
+    pub(crate) fn adopt(&mut self, stream: TcpStream) {
+        // A slot number comes back after 2^32 connections, when its first owner is long gone.
+        let slot = self.next_slot;
+        self.next_slot = self.next_slot.wrapping_add(1);
+        self.connections.insert(slot, Connection::new(stream, slot));
     }
 
     fn serve(&mut self, slot: u32, events: &mut Vec<RuntimeEvent>) {
