@@ -29,6 +29,9 @@
 pub mod boot;
 mod bus;
 pub mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 pub mod hypervisor;
 pub mod irq;

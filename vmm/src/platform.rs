@@ -69,6 +69,13 @@ pub(crate) struct PlatformState {
 const CHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
 impl PlatformState {
+    /// One that no machine was in, for fuzz targets.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn blank() -> Self {
+        let irqchips = [kvm_irqchip::default(); 3];
+        Self { irqchips, pit: kvm_pit_state2::default(), clock_ns: 0 }
+    }
+
     /// Names the parts in which two states differ, but for the clock and the moment in which the timer
     /// was last loaded.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {

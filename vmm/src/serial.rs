@@ -92,6 +92,7 @@ pub struct SerialError;
 
 /// Registers of the port as a snapshot keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fuzzing", derive(Default))]
 pub(crate) struct SerialState {
     divisor: [u8; 2],
     interrupt_enable: u8,

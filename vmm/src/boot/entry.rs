@@ -54,6 +54,11 @@ impl EntryState {
         let regs = kvm_regs { rip, rflags: RFLAGS_RESERVED, ..Default::default() };
         Self { regs, ..Default::default() }
     }
+
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn rip(&self) -> u64 {
+        self.regs.rip
+    }
 }
 
 /// Gives a vCPU its CPUID and, if it is the first, its entry state; the others wait for SIPI.

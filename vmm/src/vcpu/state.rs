@@ -88,6 +88,24 @@ pub(super) fn call(name: &'static str) -> impl Fn(kvm_ioctls::Error) -> VcpuStat
 }
 
 impl VcpuState {
+    /// One that no vCPU was in, for fuzz targets.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn blank() -> Self {
+        Self {
+            cpuid: vec![kvm_cpuid_entry2::default()],
+            tsc_khz: 0,
+            regs: kvm_regs::default(),
+            sregs: kvm_sregs::default(),
+            xcrs: kvm_xcrs::default(),
+            xsave: kvm_xsave::default(),
+            debug: kvm_debugregs::default(),
+            lapic: kvm_lapic_state::default(),
+            msrs: vec![kvm_msr_entry::default()],
+            mp: kvm_mp_state::default(),
+            events: kvm_vcpu_events::default(),
+        }
+    }
+
     /// Reads a vCPU that is out of the guest with no exit half handled.
     pub(crate) fn save(fd: &mut VcpuFd, msr_list: &[u32]) -> Result<Self, VcpuStateError> {
         entry::settle(fd)?;

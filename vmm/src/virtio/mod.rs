@@ -36,6 +36,12 @@ pub use backend::{Access, Backend, Disk, HostPorts, NoPorts, PathPorts, VsockHos
 pub use device::{Kind, Slot};
 pub use error::{Error, StateError};
 pub use state::DeviceState;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use state::Position;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use thread::ByHand;
 pub use thread::DeviceThread;
 pub use transport::Transport;
 

@@ -169,3 +169,28 @@ impl QueueV1 {
         }
     }
 }
+
+/// How far a queue has come.
+#[cfg(feature = "fuzzing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Position {
+    pub size: u16,
+    pub ready: bool,
+    pub next_avail: u16,
+    pub next_used: u16,
+}
+
+#[cfg(feature = "fuzzing")]
+impl DeviceState {
+    pub(super) fn positions(&self) -> Vec<Position> {
+        let Self::V1(state) = self;
+        let position = |&QueueV1 { size, ready, next_avail, next_used, .. }: &QueueV1| Position {
+            size,
+            ready,
+            next_avail,
+            next_used,
+        };
+        state.queues.iter().map(position).collect()
+    }
+}

@@ -14,6 +14,8 @@
 //! Stop the vCPUs before `pause` where the state is to be kept: a register write in between is kept and
 //! heeded later, but a saved state taken meanwhile would be of no single moment.
 
+#[cfg(feature = "fuzzing")]
+mod by_hand;
 mod event_loop;
 mod seats;
 
@@ -34,6 +36,8 @@ use super::state::DeviceState;
 use super::transport::Transport;
 use crate::memory::GuestMemory;
 use crate::patience;
+#[cfg(feature = "fuzzing")]
+pub use by_hand::ByHand;
 use event_loop::{EventLoop, ParkOnExit};
 use seats::seats;
 
@@ -143,15 +147,7 @@ impl DeviceThread {
     pub fn load(&self, states: Vec<DeviceState>) -> Result<(), Error> {
         let mut parked = self.parked();
         let seats = parked.seats.as_mut().ok_or(Error::Running)?;
-        attached(seats)?;
-        count("states", seats.len(), states.len())?;
-        let check = |(slot, (seat, state)): (usize, (&Seat, DeviceState))| {
-            seat.check(state).map_err(|source| Error::State { slot, source })
-        };
-        let states = seats.iter().zip(states).enumerate().map(check);
-        let states = states.collect::<Result<Vec<_>, _>>()?;
-        seats.iter_mut().zip(states).for_each(|(seat, state)| seat.load(state));
-        Ok(())
+        load(seats, states)
     }
 
     /// Lets the devices run. Every queue is looked at once, since kicks of before may be lost, and
@@ -233,6 +229,19 @@ impl std::fmt::Debug for Parked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Parked").field("parked", &self.seats.is_some()).finish_non_exhaustive()
     }
+}
+
+/// Loads a state into each device, or none.
+fn load(seats: &mut [Seat], states: Vec<DeviceState>) -> Result<(), Error> {
+    attached(seats)?;
+    count("states", seats.len(), states.len())?;
+    let check = |(slot, (seat, state)): (usize, (&Seat, DeviceState))| {
+        seat.check(state).map_err(|source| Error::State { slot, source })
+    };
+    let states = seats.iter().zip(states).enumerate().map(check);
+    let states = states.collect::<Result<Vec<_>, _>>()?;
+    seats.iter_mut().zip(states).for_each(|(seat, state)| seat.load(state));
+    Ok(())
 }
 
 fn count(what: &'static str, wanted: usize, got: usize) -> Result<(), Error> {

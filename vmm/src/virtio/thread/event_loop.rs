@@ -3,6 +3,7 @@
 //! Every event of one wait is noted first, then each device that is due has one turn. So a batch of
 //! events costs one look at the queues and at most one interrupt per device.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -34,15 +35,7 @@ impl EventLoop {
     fn run(&self, seats: &mut Seats) {
         seats.iter_mut().for_each(Seat::resume);
         while !self.pausing.load(Ordering::SeqCst) {
-            seats.iter_mut().for_each(Seat::work);
-            let idle = !seats.iter().any(Seat::is_due);
-            let polled = self.poller.wait(idle, |source, what| match source {
-                // Edge-triggered and never read: a counter of 64 bits does not fill up.
-                Source::Control => seats.iter_mut().for_each(Seat::heed),
-                Source::Kick(slot) => with(seats, slot, Seat::kick),
-                Source::Host(slot, token) => with(seats, slot, |seat| seat.notice(token, what)),
-            });
-            if polled.is_err() {
+            if turn(&self.poller, seats, true).is_err() {
                 break; // the epoll instance itself is broken: nothing can run
             }
         }
@@ -50,7 +43,19 @@ impl EventLoop {
     }
 }
 
-fn with(seats: &mut Seats, slot: usize, act: impl FnOnce(&mut Seat)) {
+/// One turn of every device that is due, then what happened meanwhile; with nothing to do it sleeps, where it may.
+pub(super) fn turn(poller: &Poller, seats: &mut [Seat], may_sleep: bool) -> io::Result<()> {
+    seats.iter_mut().for_each(Seat::work);
+    let idle = !seats.iter().any(Seat::is_due);
+    poller.wait(idle && may_sleep, |source, what| match source {
+        // Edge-triggered and never read: a counter of 64 bits does not fill up.
+        Source::Control => seats.iter_mut().for_each(Seat::heed),
+        Source::Kick(slot) => with(seats, slot, Seat::kick),
+        Source::Host(slot, token) => with(seats, slot, |seat| seat.notice(token, what)),
+    })
+}
+
+fn with(seats: &mut [Seat], slot: usize, act: impl FnOnce(&mut Seat)) {
     if let Some(seat) = seats.get_mut(slot) {
         act(seat);
     }
