@@ -1,0 +1,4 @@
+//! See `src/agent_http.rs`.
+#![no_main]
+
+calve_fuzz::target!(agent_http);

@@ -1,0 +1,4 @@
+//! See `src/agent_shim.rs`.
+#![no_main]
+
+calve_fuzz::target!(agent_shim);

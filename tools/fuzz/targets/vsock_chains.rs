@@ -1,0 +1,4 @@
+//! See `src/vsock_chains.rs`.
+#![no_main]
+
+calve_fuzz::target!(vsock_chains);
