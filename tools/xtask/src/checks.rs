@@ -13,10 +13,25 @@ pub(crate) fn run_all(workspace: &Workspace) -> Vec<String> {
     let root = workspace.root();
     let mut failures: Vec<_> =
         tidy::run(workspace).err().map(|error| error.to_string()).into_iter().collect();
+    // The fuzz targets are a workspace of their own.
+    let fuzz = ["--manifest-path", "tools/fuzz/Cargo.toml"];
+    let target = workspace.target().display().to_string();
+    let licences = ["--log-level", "error", "check", "bans", "licenses", "sources"];
     for (component, arguments) in [
-        ("fmt", &["--all", "--check"][..]),
-        ("clippy", &["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        ("deny", &["--log-level", "error", "check", "bans", "licenses", "sources"]),
+        ("fmt", ["--all", "--check"].to_vec()),
+        ("fmt", [&fuzz[..], &["--check"]].concat()),
+        ("clippy", ["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"].to_vec()),
+        (
+            "clippy",
+            [
+                &["--quiet"],
+                &fuzz[..],
+                &["--target-dir", &target, "--all-targets", "--", "-D", "warnings"],
+            ]
+            .concat(),
+        ),
+        ("deny", licences.to_vec()),
+        ("deny", [&fuzz[..], &["--config", "deny.toml"], &licences].concat()),
     ] {
         if !succeeds(cargo(&root).args([component, "--version"])) {
             step(&format!("NOT CHECKED: there is no cargo {component} here"));

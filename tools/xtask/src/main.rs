@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod checks;
 mod demo;
+mod fuzz;
 mod lab;
 mod packages;
 mod process;
@@ -38,11 +39,13 @@ enum Task {
         arguments: Vec<OsString>,
     },
     /// Set up, check, and run every test: here, on /dev/kvm, and in the lab
-    Test,
+    Test(test::Options),
+    /// Run the fuzz targets, each for some seconds; exit status 1 where one crashes
+    Fuzz(fuzz::Options),
     /// Check the rules of the house that no compiler knows
     Tidy,
     /// What CI runs: the same as `test`
-    Prepush,
+    Prepush(test::Options),
     /// Freeze two functions, thaw clones of them, call each, check the answers, show the figures
     Demo(demo::Options),
     /// Measure what users wait for: tiny guests here, Linux guests here or in the lab; tables and a page
@@ -71,7 +74,8 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Setup => setup::run_all(&workspace),
         Task::Lab { arguments } => lab::run(&workspace, &arguments),
-        Task::Test | Task::Prepush => test::run_all(&workspace),
+        Task::Test(options) | Task::Prepush(options) => test::run_all(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Demo(options) => demo::run(&workspace, options),

@@ -8,6 +8,8 @@
 //! | `net_*` | here: they fetch packages |
 //! | `lab_*` | in the lab: they need Linux guests, hence a KVM with hardware behind it |
 //!
+//! Then every fuzz target runs for a few seconds.
+//!
 //! Tests of the last four kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
 
 mod interpreters;
@@ -20,14 +22,28 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::bail;
+use clap::Args;
 
 use self::targets::{Kind, Target};
+use crate::fuzz::{self, Sanitizer};
 use crate::process::{cargo, command, run, step};
 use crate::workspace::Workspace;
 use crate::{checks, setup};
 
 /// When a test binary is taken for hung, in seconds: several times what the slowest takes.
 const LIMIT: u32 = 15 * 60;
+
+/// How long each fuzz target runs, in seconds: in every run, and in a long one, there with either sanitizer.
+const FUZZ: u32 = 5;
+const FUZZ_LONG: u32 = 300;
+
+/// How much to test.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// For a night: fuzz every target for five minutes, and again under the address sanitizer
+    #[arg(long)]
+    long: bool,
+}
 
 /// What tests find in their environment.
 struct Surroundings {
@@ -37,7 +53,7 @@ struct Surroundings {
 }
 
 /// Checks, sets up and tests. All of it runs, whatever fails; one failure fails the whole.
-pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
+pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let mut failures = checks::run_all(workspace);
     setup::run_all(workspace)?;
     let surroundings = Surroundings::make(workspace)?;
@@ -56,6 +72,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     if let Err(error) = run(cargo(&workspace.root()).args(as_root)) {
         failures.push(format!("{error:#}"));
     }
+    failures.extend(fuzz_all(workspace, options));
     let of = |kind| targets.iter().filter(move |target| target.kind == kind);
     for target in of(Kind::Kvm).chain(of(Kind::Qemu)).chain(of(Kind::Net)) {
         if target.kind == Kind::Kvm && !kvm_opens() {
@@ -79,6 +96,18 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     }
     step("all tests passed");
     Ok(())
+}
+
+/// Runs each fuzz target for a while; returns what failed.
+fn fuzz_all(workspace: &Workspace, options: &Options) -> Vec<String> {
+    let runs = if options.long {
+        vec![(FUZZ_LONG, Sanitizer::None), (FUZZ_LONG, Sanitizer::Address)]
+    } else {
+        vec![(FUZZ, Sanitizer::None)]
+    };
+    let runs = runs.into_iter().map(|(seconds, sanitizer)| fuzz::Options::all(seconds, sanitizer));
+    let failed = runs.filter_map(|run| fuzz::run(workspace, &run).err());
+    failed.map(|error| format!("{error:#}")).collect()
 }
 
 impl Surroundings {

@@ -81,6 +81,13 @@ fn check_package(package: &Package, folder: &str, ours: &[&str]) -> Vec<String> 
             violations.push(format!("{name} depends on {dependency}: its room must not"));
         }
     }
+    // What is opened for fuzz targets is open to them alone: tools/fuzz is a workspace of its own for that.
+    for dependency in &package.dependencies {
+        if dependency.features.iter().any(|feature| feature == "fuzzing") {
+            violations
+                .push(format!("{name} opens {} for fuzzing: only tools/fuzz may", dependency.name));
+        }
+    }
     violations
 }
 
@@ -104,6 +111,10 @@ mod tests {
         fleet.dependencies.push(wrong);
         let found = check_package(&fleet, "snapshots/calve-fleet/Cargo.toml", &ours);
         assert_eq!(found, ["calve-fleet depends on calve-manager: its room must not"]);
+
+        fleet.dependencies.pop();
+        fleet.dependencies[0].features.push("fuzzing".into());
+        assert_eq!(check_package(&fleet, "snapshots/calve-fleet/Cargo.toml", &ours).len(), 1);
     }
 
     #[test]
