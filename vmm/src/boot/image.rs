@@ -41,6 +41,11 @@ pub enum KernelError {
     /// It fits, but what it unpacks to does not.
     #[error("the kernel unpacks itself up to address {0:#x}: give the machine more memory")]
     TooLarge(u64),
+    /// It would be entered where no kernel can be: among the boot facts, or outside of memory.
+    #[error(
+        "the kernel's entry {0:#x} is below 1 MiB or beyond memory: the image is damaged, or the machine too small"
+    )]
+    Entry(u64),
     /// It looks like a kernel but is broken, or does not fit.
     #[error("the image is damaged or does not fit into guest memory")]
     Load(#[source] linux_loader::loader::Error),
@@ -80,8 +85,11 @@ fn load_elf(memory: &GuestMemory, kernel: &mut File) -> Result<Image, KernelErro
     let loaded = Elf::load(memory, None, kernel, Some(GuestAddress(HIGH_RAM_START)))
         .map_err(KernelError::Load)?;
     let entry = match loaded.pvh_boot_cap {
-        PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh(address.0),
-        _ => Entry::Linux64 { rip: loaded.kernel_load.0, header: setup_header::default() },
+        PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh(check_entry(memory, address.0)?),
+        _ => {
+            let rip = check_entry(memory, loaded.kernel_load.0)?;
+            Entry::Linux64 { rip, header: setup_header::default() }
+        }
     };
     Ok(Image { entry, end: loaded.kernel_end })
 }
@@ -95,11 +103,21 @@ fn load_bzimage(memory: &GuestMemory, kernel: &mut File) -> Result<Image, Kernel
     }
     let load = loaded.kernel_load.0;
     let rip = load.checked_add(BZIMAGE_ENTRY64).ok_or(KernelError::NotAKernel)?;
+    let rip = check_entry(memory, rip)?;
     let end = runtime_start(&header, load).saturating_add(u64::from(header.init_size));
     if !memory.address_in_range(GuestAddress(end.saturating_sub(1))) {
         return Err(KernelError::TooLarge(end));
     }
     Ok(Image { entry: Entry::Linux64 { rip, header }, end: end.max(loaded.kernel_end) })
+}
+
+/// The note of an ELF file and the header of a bzImage name any address.
+fn check_entry(memory: &GuestMemory, entry: u64) -> Result<u64, KernelError> {
+    if entry >= HIGH_RAM_START && memory.address_in_range(GuestAddress(entry)) {
+        Ok(entry)
+    } else {
+        Err(KernelError::Entry(entry))
+    }
 }
 
 /// Where the kernel unpacks itself to, needing `init_size` bytes (boot.rst, "init_size").

@@ -89,6 +89,21 @@ fn a_kernel_that_does_not_fit_is_refused() {
     assert!(load(&memory, &shape, boot(&elf)).is_err());
 }
 
+/// Found by the fuzz target `kernel_image`.
+#[test]
+fn an_entry_where_no_kernel_can_be_is_refused() {
+    let (memory, shape) = memory(4);
+    for entry in [0_u32, 0xf_ffff, 4 << 20, u32::MAX] {
+        let mut elf = pvh_elf();
+        // The last word of the note.
+        elf[176 + 16..][..4].copy_from_slice(&entry.to_le_bytes());
+        let error = load(&memory, &shape, boot(&elf)).unwrap_err();
+        let refused =
+            matches!(error, BootError::Kernel(KernelError::Entry(at)) if at == u64::from(entry));
+        assert!(refused, "{error:?}");
+    }
+}
+
 #[test]
 fn the_initrd_lies_at_the_top_of_low_memory() {
     let (memory, shape) = memory(4);
