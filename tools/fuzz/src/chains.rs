@@ -23,6 +23,8 @@ const AVAILABLE: u64 = 0x100;
 const USED: u64 = 0x200;
 /// Bytes of a used ring with its event index.
 const USED_LEN: u64 = 6 + 8 * SIZE as u64;
+/// Most records of an input that are looked at: many short inputs find more than few long ones.
+const RECORDS: usize = 100;
 /// Most turns after which a device must have done all that was asked: far more than 65,536 chains take.
 const TURNS: usize = 10_000;
 
@@ -69,7 +71,10 @@ pub(crate) fn run(data: &[u8], backend: &dyn Fn() -> Option<Backend>, reused: bo
     let devices = ByHand::new(memory.clone(), vec![first]).expect("a device");
     let mut attack = Attack { memory, devices, queues, features, backend, broken: false };
     attack.start();
-    while !input.is_empty() {
+    for _ in 0..RECORDS {
+        if input.is_empty() {
+            break;
+        }
         attack.step(&mut input, reused);
     }
     attack.work(reused);
@@ -268,10 +273,14 @@ impl Attack<'_> {
 }
 
 fn check_memory(old: &[u8], new: &[u8], writable: &[(u64, u64)]) {
-    for (offset, (old, new)) in old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b) {
-        let at = memory::address(offset);
-        let allowed = writable.iter().any(|range| (range.0..range.1).contains(&at));
-        assert!(allowed, "the byte at {at:#x} was {old:#x} and became {new:#x}");
+    // Most pages are as they were.
+    let pages = old.chunks(4096).zip(new.chunks(4096)).enumerate();
+    for (page, (old, new)) in pages.filter(|(_, (old, new))| old != new) {
+        for (offset, (old, new)) in old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b) {
+            let at = memory::address(4096 * page + offset);
+            let allowed = writable.iter().any(|range| (range.0..range.1).contains(&at));
+            assert!(allowed, "the byte at {at:#x} was {old:#x} and became {new:#x}");
+        }
     }
 }
 

@@ -45,6 +45,8 @@ const PAYLOAD: usize = 4000;
 /// Streams of the host that are there from the beginning, for guest ports from this one on.
 const STREAMS: u32 = 3;
 const GUEST_PORT: u32 = 1024;
+/// Most records of an input that are looked at.
+const RECORDS: usize = 200;
 /// Turns after which the device must be done.
 const TURNS: usize = 10_000;
 
@@ -163,7 +165,10 @@ pub fn fuzz(data: &[u8]) {
     let mut input = Input::new(data);
     let event_idx = input.u8() & 1 != 0;
     let mut machine = Machine::new(event_idx);
-    while !input.is_empty() {
+    for _ in 0..RECORDS {
+        if input.is_empty() {
+            break;
+        }
         machine.step(&mut input);
     }
 }

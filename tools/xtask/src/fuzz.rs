@@ -17,6 +17,7 @@ mod report;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -169,7 +170,12 @@ fn fuzz(workspace: &Workspace, options: &Options, target: &str) -> anyhow::Resul
             .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let program = program(workspace, options.sanitizer, target);
-    run_command(command(&program, &home).env("CALVE_FUZZ_SEEDS", &seeds))?;
+    let mut seeding = command(&program, &home);
+    let seeding = seeding.env("CALVE_FUZZ_SEEDS", &seeds).stderr(Stdio::piped()).output();
+    let seeding = seeding.with_context(|| format!("cannot start {}", program.display()))?;
+    if !seeding.status.success() {
+        bail!("{target} cannot write its seeds: {}", String::from_utf8_lossy(&seeding.stderr));
+    }
 
     let log = home.join("log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
