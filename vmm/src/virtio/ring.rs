@@ -5,6 +5,9 @@
 //! nothing changed — on a thawed clone such a write copies a page — and whether buffers were used
 //! since the driver was last told (`used`).
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::Ordering;
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueState, QueueT};
