@@ -7,6 +7,8 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use thiserror::Error;
 
+use crate::memory::PageTables;
+
 /// The stable KVM API version (Linux `Documentation/virt/kvm/api.rst`, §4.1).
 const API_VERSION: i32 = 12;
 
@@ -57,12 +59,13 @@ pub enum HypervisorError {
     Call(&'static str, #[source] io::Error),
 }
 
-/// An open `/dev/kvm` and the facts that every machine needs from it.
+/// An open `/dev/kvm` and the facts that every machine needs from it: all that a machine needs a path for.
 #[derive(Debug)]
 pub struct Hypervisor {
     kvm: Kvm,
     cpuid: CpuId,
     msrs: Arc<[u32]>,
+    tables: PageTables,
 }
 
 impl Hypervisor {
@@ -94,12 +97,18 @@ impl Hypervisor {
             return Err(HypervisorError::Xsave(xsave));
         }
         let msrs = msrs.as_slice().iter().copied().filter(|msr| !HYPER_V_MSRS.contains(msr));
-        Ok(Self { cpuid, msrs: msrs.chain(MTRRS.into_iter().flatten()).collect(), kvm })
+        let msrs = msrs.chain(MTRRS.into_iter().flatten()).collect();
+        Ok(Self { cpuid, msrs, kvm, tables: PageTables::open() })
     }
 
     /// CPUID leaves that this host can give a guest.
     pub fn cpuid(&self) -> &CpuId {
         &self.cpuid
+    }
+
+    /// The page tables of the process that opened this, which is the one that its machines run in.
+    pub(crate) fn tables(&self) -> PageTables {
+        self.tables.another()
     }
 
     /// Model-specific registers that make up a vCPU's state on this host.

@@ -146,7 +146,7 @@ impl Shell {
             .collect::<Result<Vec<_>, ShellError>>()?;
         exits.watch(vcpus.iter().map(|vcpu| vcpu.kick().clone()).collect());
         let msrs = hypervisor.msrs();
-        let tables = PageTables::open();
+        let tables = hypervisor.tables();
         let parts =
             Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram, tables };
         let deadline = hypervisor.has_tsc_deadline();

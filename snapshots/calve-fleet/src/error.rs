@@ -25,6 +25,9 @@ pub enum FleetError {
     /// The cancellation event cannot be made.
     #[error("cannot make an eventfd")]
     Event(#[source] io::Error),
+    /// `CALVE_ISOLATION` says nothing that is known.
+    #[error("CALVE_ISOLATION cannot be understood")]
+    Isolation(#[source] calve_jail::JailError),
 }
 
 /// A machine, or the process around it, failed. The machine is gone or must be dropped.

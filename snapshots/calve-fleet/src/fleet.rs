@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use calve_jail::Isolation;
 use calve_proto::LogSink;
 use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
@@ -32,6 +33,9 @@ pub struct Options {
     pub worker: Option<PathBuf>,
     /// What shells that wait for content may take.
     pub budget: Budget,
+    /// How far workers are kept apart from the host; otherwise `CALVE_ISOLATION` (`none`, `own` or
+    /// `uids:FIRST:COUNT`), otherwise [as far as this user may](Isolation::most).
+    pub isolation: Option<Isolation>,
 }
 
 /// Starts machines. Share one between threads; machines outlive it.
@@ -68,7 +72,8 @@ impl Fleet {
     pub fn new(options: Options) -> Result<Self, FleetError> {
         let program = worker_program(options.worker)?;
         let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
-        let nursery = Nursery::start(program).map_err(FleetError::Thread)?;
+        let isolation = isolation(options.isolation)?;
+        let nursery = Nursery::start(program, isolation).map_err(FleetError::Thread)?;
         let shells = Shells::new(nursery, cancel.clone(), options.budget);
         let shells = shells.map_err(|e| FleetError::Event(e.into()))?;
         Ok(Self { cancel, shells })
@@ -223,6 +228,14 @@ impl Fleet {
     /// A worker that is a shell or about to be one, and whether it was there already.
     pub(crate) fn shell(&self, shape: Shape) -> Result<(Worker, bool), WorkerError> {
         self.shells.take(shape)
+    }
+}
+
+fn isolation(given: Option<Isolation>) -> Result<Isolation, FleetError> {
+    match (given, std::env::var_os("CALVE_ISOLATION")) {
+        (Some(isolation), _) => Ok(isolation),
+        (None, Some(text)) => text.to_string_lossy().parse().map_err(FleetError::Isolation),
+        (None, None) => Ok(Isolation::most()),
     }
 }
 

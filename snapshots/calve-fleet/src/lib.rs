@@ -109,6 +109,7 @@ const _: () = {
     is_shared::<Canceller>();
 };
 
+pub use calve_jail::Isolation;
 pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

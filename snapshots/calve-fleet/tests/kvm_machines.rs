@@ -164,7 +164,7 @@ fn a_pool_is_refilled_and_survives_the_death_of_its_shells() {
 fn a_pool_keeps_to_its_budget() {
     let budget = Budget { shells: 3, ..Budget::default() };
     let worker = Some(common::worker_program());
-    let fleet = Fleet::new(Options { worker, budget }).unwrap();
+    let fleet = Fleet::new(Options { worker, budget, ..Options::default() }).unwrap();
     let other = calve_fleet::Shape::new(16, 2, 0).unwrap();
     for shape in [shape(), other] {
         fleet.keep(shape, Keep { least: 2, most: 8 }).unwrap();

@@ -14,10 +14,10 @@ fn fleet_of(program: &Path) -> Fleet {
     Fleet::new(Options { worker: Some(program.into()), ..Options::default() }).unwrap()
 }
 
-/// A program that runs `script` with the control socket as descriptor 0.
+/// A program that says which process it is and runs `script` with the control socket as descriptor 0.
 fn script(dir: &tempfile::TempDir, script: &str) -> PathBuf {
     let path = dir.path().join("worker");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\necho $$\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
 }

@@ -4,8 +4,8 @@
 //!  born ── Shell{shape} ──► shell, sealed ── Boot | Thaw ──► machine ── socket's end | Discard ──► exit
 //! ```
 //!
-//! Standard input is the control socket (`calve_fleet::control`), the only argument the process id
-//! of the fleet. There is no configuration, no file to read and no path to open: everything that a
+//! Standard input is the control socket (`calve_fleet::control`), the arguments the process id
+//! of the fleet and how far to keep apart from the host. Which process the machine will be in comes first on standard output. There is no configuration, no file to read and no path to open: everything that a
 //! machine needs comes over the socket. Standard error is a pipe whose end the fleet shows when
 //! the worker dies.
 
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use calve_fleet::control::{ControlError, Report, Socket, Stage};
 use calve_jail::Jail;
+use calve_vmm::Hypervisor;
 
 use refusal::Refused;
 
@@ -42,15 +43,16 @@ fn run() -> anyhow::Result<()> {
     memory::save();
     children::can_be_waited_for()?;
     let mut args = std::env::args().skip(1);
-    let (Some(parent), None) = (args.next(), args.next()) else {
+    let (Some(parent), Some(isolation), None) = (args.next(), args.next(), args.next()) else {
         bail!("calve-worker is started by calve, not by hand");
     };
     let parent = parent.parse().context("the argument is no process id")?;
-    let inside = Jail::new(parent).enter()?;
+    let jail = Jail::new(parent).isolation(isolation.parse()?);
+    let (inside, hypervisor) = jail.enter(Hypervisor::open)?;
     // Only now: entering the jail closes every descriptor above 2.
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
     let socket = Arc::new(Socket::from_fd(socket));
-    match shell::live(&socket, inside) {
+    match shell::live(&socket, inside, hypervisor) {
         Ok(()) => Ok(()),
         // The fleet is gone or done with us: nobody to tell, nothing wrong.
         Err(Refused { source, .. }) if is_end(&source) => Ok(()),

@@ -11,7 +11,7 @@ use calve_jail::Inside;
 use calve_snapshots::State;
 use calve_snapshots::state::MAX_STATE_LEN;
 use calve_vmm::memory::MemoryPlan;
-use calve_vmm::{Hypervisor, MachineState, Shape, Shell, ThawMemory};
+use calve_vmm::{Hypervisor, HypervisorError, MachineState, Shape, Shell, ThawMemory};
 
 use crate::During;
 use crate::attach::{Attached, attach};
@@ -29,8 +29,12 @@ struct Born {
 }
 
 /// Lives as the fleet says. Returns when told to, or with the reason why it cannot go on.
-pub(crate) fn live(socket: &Arc<Socket>, inside: Inside) -> Result<(), Refused> {
-    let born = birth(socket, inside)?;
+pub(crate) fn live(
+    socket: &Arc<Socket>,
+    inside: Inside,
+    hypervisor: Result<Hypervisor, HypervisorError>,
+) -> Result<(), Refused> {
+    let born = birth(socket, inside, hypervisor)?;
     socket.send(&Report::Shell { version: VERSION }, &[]).during(Stage::Control)?;
     match content(socket, born)? {
         Some(running) => running.serve(socket),
@@ -43,11 +47,15 @@ pub(crate) fn live(socket: &Arc<Socket>, inside: Inside) -> Result<(), Refused> 
 /// Not inlined, like what gives the shell its content: their frames are large, and what lies below a frame that stays
 /// can be [given back](crate::memory::give_back).
 #[inline(never)]
-fn birth(socket: &Socket, inside: Inside) -> Result<Born, Refused> {
+fn birth(
+    socket: &Socket,
+    inside: Inside,
+    hypervisor: Result<Hypervisor, HypervisorError>,
+) -> Result<Born, Refused> {
     let shape = shape(socket)?;
-    let hypervisor = Hypervisor::open().during(Stage::Shell)?;
+    let hypervisor = hypervisor.during(Stage::Shell)?;
     let shell = Shell::new(&hypervisor, shape).during(Stage::Shell)?;
-    // Every thread is there, KVM is open: nothing from here on opens anything.
+    // Every thread is there: nothing from here on makes one.
     inside.seal().during(Stage::Jail)?;
     Ok(Born { hypervisor, shell, at_ns: monotonic_ns() })
 }

@@ -17,6 +17,15 @@ pub enum JailError {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The kernel makes no namespace of pids or users.
+    #[error(
+        "the worker cannot make a namespace: {0}; allow it (sysctl user.max_user_namespaces, \
+         kernel.apparmor_restrict_unprivileged_userns=0), or do without with CALVE_ISOLATION=none"
+    )]
+    Namespace(Errno),
+    /// What it was told is no isolation.
+    #[error("{0:?} is no isolation: say none, own, or uids:FIRST:COUNT with ids above 0")]
+    Isolation(String),
     /// Its parent is gone, or was never the one it was told.
     #[error("the worker's parent is gone")]
     Orphan,
@@ -26,4 +35,11 @@ pub enum JailError {
     /// The kernel does not take the filter.
     #[error("the kernel does not take the seccomp filter: use one with CONFIG_SECCOMP_FILTER")]
     Install(#[source] seccompiler::Error),
+}
+
+impl JailError {
+    pub(crate) fn file(what: &'static str, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+        Self::Step { what, errno }
+    }
 }

@@ -2,13 +2,17 @@
 //!
 //! ```text
 //!  Jail::new ── enter() ──► Inside ── seal() ──► Sealed
-//!               before /dev/kvm is     once everything that takes an open file or a
-//!               opened                 new thread is done, and before a guest runs
+//!               opens what has a       once everything that takes a new thread is
+//!               path on its way        done, and before a guest runs
 //! ```
 //!
 //! | what | keeps a worker that a guest has taken over from |
 //! | --- | --- |
 //! | dies with its parent | outliving the fleet |
+//! | a pid namespace of its own | leaving copies of itself behind, seeing other processes |
+//! | as root, a user of its own | other workers, and files of whoever started it |
+//! | namespaces of its own | the host's mounts, network, IPC objects, names |
+//! | an empty root that cannot be written | every path |
 //! | session of its own | the terminal of whoever started it |
 //! | only descriptors 0 to 2 | whatever an embedder forgot to close |
 //! | no core dumps, few open files | leaving guest memory on disk, exhausting the file table |
@@ -16,21 +20,22 @@
 //! | no capabilities, even of root | whatever root may that its files do not say: other users' processes, physical addresses, devices |
 //! | a seccomp filter on every thread | all system calls but those in [`seccomp::table`] |
 //!
+//! The namespaces are user, mount, pid, network, IPC, UTS and cgroup; see [`Isolation`]. A worker without privileges
+//! keeps the user who started it: two such workers are kept apart by their namespaces and filters, not by their user.
+//!
 //! # What is not here yet
 //!
-//! Namespaces, an empty root directory, a user of its own and a cgroup. Until they come, a worker
-//! has the user, the file system view and the network of whoever started it, and what keeps a
-//! taken-over worker from using them is the seccomp filter alone: it can open no path and make no
-//! socket but a pair. They will be fields of [`Jail`] and steps of [`Jail::enter`]; the filter
-//! will become one for each kind of thread behind the same [`Inside::seal`].
+//! A cgroup of its own, and a filter for each kind of thread.
 
 mod descriptors;
 mod error;
+mod isolation;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
 
 pub use error::JailError;
+pub use isolation::Isolation;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
@@ -39,13 +44,16 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Pid, chdir, getppid, setsid};
+use nix::unistd::{Pid, chdir, getpid, getppid, setsid};
+
+use isolation::Parent;
 
 /// What a worker is shut into.
 #[derive(Clone, Copy, Debug)]
 pub struct Jail {
     parent: Pid,
     open_files: u64,
+    isolation: Isolation,
 }
 
 /// A process that has entered its jail but can still open files and start threads.
@@ -62,7 +70,7 @@ impl Jail {
     pub fn new(parent: u32) -> Self {
         // A process id always fits; one that does not is nobody's, and entering fails.
         let parent = Pid::from_raw(libc::pid_t::try_from(parent).unwrap_or(-1));
-        Self { parent, open_files: Self::OPEN_FILES }
+        Self { parent, open_files: Self::OPEN_FILES, isolation: Isolation::None }
     }
 
     /// Allows another number of open files.
@@ -71,29 +79,52 @@ impl Jail {
         Self { open_files, ..self }
     }
 
-    /// Goes in. Descriptors 0, 1 and 2 stay open, all others are closed; so nothing may have been
-    /// opened before.
+    /// Keeps the process apart from the host.
+    #[must_use]
+    pub fn isolation(self, isolation: Isolation) -> Self {
+        Self { isolation, ..self }
+    }
+
+    /// Goes in, in a child process with the same parent where there is [`Isolation`]: this one ends then, and the call
+    /// returns in the child alone. Writes the process id of the one that is inside to standard output, as the
+    /// parent counts, and leaves standard output. Descriptors 0 and 2 stay open, all others are closed; so nothing may
+    /// have been opened before. `open` opens what has a path: by the time this returns, there is none.
     ///
     /// # Errors
     ///
     /// Names the step that the kernel refused. The process must end then.
-    pub fn enter(self) -> Result<Inside, JailError> {
+    pub fn enter<T>(self, open: impl FnOnce() -> T) -> Result<(Inside, T), JailError> {
         let step = |what| move |errno| JailError::Step { what, errno };
-        prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("tie itself to its parent"))?;
-        // The parent may have died before the line above; its child was given to another then.
+        descriptors::close_from(3).map_err(step("close inherited files"))?;
+        let parent = Parent::open(self.parent).map_err(|_| JailError::Orphan)?;
+        // After: its id may have been another's before.
         if getppid() != self.parent {
             return Err(JailError::Orphan);
         }
-        descriptors::close_from(3).map_err(step("close inherited files"))?;
+        if self.isolation == Isolation::None {
+            isolation::announce(getpid()).map_err(step("say which process it is"))?;
+        } else {
+            isolation::launch(self.isolation)?;
+        }
+        isolation::leave_stdout()?;
         setsid().map_err(step("start a session"))?;
         umask(Mode::S_IRWXG | Mode::S_IRWXO);
         chdir("/").map_err(step("leave its working directory"))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("forbid core dumps"))?;
         setrlimit(Resource::RLIMIT_NOFILE, self.open_files, self.open_files)
             .map_err(step("limit open files"))?;
+        let opened = open();
+        if self.isolation != Isolation::None {
+            isolation::isolate(self.isolation)?;
+        }
         prctl::set_no_new_privs().map_err(step("give up new privileges"))?;
         drop_capabilities().map_err(JailError::Capabilities)?;
-        Ok(Inside(()))
+        // Last, since the kernel forgets it where a process changes its user (prctl(2)).
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("tie itself to its parent"))?;
+        if !parent.lives().map_err(step("look for its parent"))? {
+            return Err(JailError::Orphan);
+        }
+        Ok((Inside(()), opened))
     }
 }
 

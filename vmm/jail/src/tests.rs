@@ -17,7 +17,7 @@ fn child(test: &str) -> std::process::ExitStatus {
 }
 
 fn enter() -> Inside {
-    Jail::new(std::os::unix::process::parent_id()).enter().unwrap()
+    Jail::new(std::os::unix::process::parent_id()).enter(|| ()).unwrap().0
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn child_maps_code() {
 #[test]
 #[ignore = "a process of its own, run by another test"]
 fn child_of_somebody_else() {
-    let refused = Jail::new(std::process::id()).enter();
+    let refused = Jail::new(std::process::id()).enter(|| ());
     assert!(matches!(refused, Err(JailError::Orphan)));
 }
 

@@ -59,6 +59,11 @@ impl PageTables {
         Self(File::open("/proc/self/pagemap").ok())
     }
 
+    /// Another handle on the same page tables.
+    pub(crate) fn another(&self) -> Self {
+        Self(self.0.as_ref().and_then(|file| file.try_clone().ok()))
+    }
+
     /// Page tables that tell nothing.
     #[cfg(test)]
     pub(super) fn closed() -> Self {

@@ -4,15 +4,25 @@
 //! the kernel means the *thread* that made it (prctl(2)). A machine must not die because an
 //! embedder's thread pool shrinks, so a thread of our own gives birth to all of them. It lives as
 //! long as anybody holds a [`Nursery`], which every worker does.
+//!
+//! What is started here is a launcher, which makes the worker as a child of this thread, says which process that is
+//! on its standard output, and ends (`calve_jail::Isolation`). A worker that is not kept apart is its own.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
+use calve_jail::Isolation;
+use nix::errno::Errno;
+use nix::unistd::read;
+
+use super::PATIENCE;
 use super::pidfd::PidFd;
+use super::watch::wait_readable;
 
 /// The thread that gives birth to workers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,14 +47,14 @@ struct Birth {
 
 impl Nursery {
     /// Starts the thread; `program` is the path of calve-worker.
-    pub(crate) fn start(program: PathBuf) -> io::Result<Self> {
+    pub(crate) fn start(program: PathBuf, isolation: Isolation) -> io::Result<Self> {
         let program: Arc<Path> = program.into();
         let (births, inbox) = channel();
         let path = program.clone();
         std::thread::Builder::new()
             .name("calve-nursery".into())
             .stack_size(64 << 10)
-            .spawn(move || serve(&path, &inbox))?;
+            .spawn(move || serve(&path, isolation, &inbox))?;
         Ok(Self { program, births })
     }
 
@@ -62,35 +72,75 @@ impl Nursery {
     }
 }
 
-fn serve(program: &Path, inbox: &Receiver<Birth>) {
+fn serve(program: &Path, isolation: Isolation, inbox: &Receiver<Birth>) {
     for Birth { control, stderr, reply } in inbox {
         // Whoever asked may have given up: then the worker ends with its control socket.
-        let _ = reply.send(spawn(program, control, stderr));
+        let _ = reply.send(spawn(program, isolation, control, stderr));
     }
 }
 
 /// No `pre_exec` and no working directory: those would make the standard library fork, which
 /// copies the page tables of an embedder of any size, instead of using `posix_spawn`.
-fn spawn(program: &Path, control: OwnedFd, stderr: OwnedFd) -> io::Result<Newborn> {
-    let child = Command::new(program)
-        .arg(std::process::id().to_string())
+fn spawn(
+    program: &Path,
+    isolation: Isolation,
+    control: OwnedFd,
+    stderr: OwnedFd,
+) -> io::Result<Newborn> {
+    let mut child = Command::new(program)
+        .args([std::process::id().to_string(), isolation.to_string()])
         .env_clear()
         // Each arena of glibc's malloc touches pages of its own; a worker's threads allocate
         // rarely, so they can share one (mallopt(3), M_ARENA_MAX).
         .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::from(control))
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::from(stderr))
         .spawn()?;
-    let pid = child.id();
-    match PidFd::open(pid) {
-        Ok(handle) => Ok(Newborn { pid, handle }),
-        Err(e) => {
-            let mut child = child;
-            // Dead already, or about to be.
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(e)
+    let newborn = newborn(&mut child);
+    if newborn.is_err() {
+        // Dead already, or about to be.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    newborn
+}
+
+fn newborn(child: &mut Child) -> io::Result<Newborn> {
+    // One that says nothing and ends is looked at as a worker is: its last words say why.
+    let pid = announced(child)?.unwrap_or(child.id());
+    let handle = PidFd::open(pid)?;
+    if pid != child.id() {
+        // The launcher has done its work. The worker is a child of ours that nobody has waited for: its
+        // id is still its own.
+        child.wait()?;
+    }
+    Ok(Newborn { pid, handle })
+}
+
+/// The process id that comes first on a launcher's standard output, a line; none of one that ends without.
+fn announced(child: &mut Child) -> io::Result<Option<u32>> {
+    /// Digits of a process id and the line's end.
+    const MOST: usize = 11;
+    let Some(stdout) = child.stdout.take() else { return Ok(None) };
+    let since = Instant::now();
+    let mut line = Vec::new();
+    while line.len() < MOST && line.last() != Some(&b'\n') {
+        if !wait_readable(&stdout, PATIENCE.saturating_sub(since.elapsed())) {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it does not say which process it is",
+            ));
+        }
+        let mut byte = [0];
+        match read(stdout.as_fd(), &mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => line.extend(byte),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
+    let pid = std::str::from_utf8(&line).ok().and_then(|line| line.trim_end().parse().ok());
+    let unread = || io::Error::new(io::ErrorKind::InvalidData, "it says no process id");
+    pid.map(Some).ok_or_else(unread)
 }

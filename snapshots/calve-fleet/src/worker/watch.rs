@@ -184,9 +184,9 @@ fn timeout(left: Duration) -> PollTimeout {
         .unwrap_or(PollTimeout::MAX)
 }
 
-/// Waits until `fd` is readable or `within` has passed.
-pub(super) fn wait_readable(fd: &impl AsFd, within: Duration) {
+/// Waits until `fd` is readable or `within` has passed; false if that has.
+pub(super) fn wait_readable(fd: &impl AsFd, within: Duration) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     // Interrupted by a signal: not worth a loop, the caller goes on either way.
-    let _ = poll(&mut fds, timeout(within));
+    !matches!(poll(&mut fds, timeout(within)), Ok(0))
 }
