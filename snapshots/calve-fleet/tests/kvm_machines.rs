@@ -328,7 +328,37 @@ fn a_worker_is_in_its_jail_with_all_its_threads() {
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
     let stat = read("stat");
     let session = stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap();
+    // Process 1 of its pid namespace leads the session.
     assert_eq!(session, pid.to_string());
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_worker_shares_no_namespace_no_file_and_no_user() {
+    let fleet = fleet();
+    let machines = [start(&fleet, SILENCE), start(&fleet, SILENCE)];
+    let link = |pid: &str, name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
+    let [a, b] = machines.each_ref().map(|machine| machine.pid().to_string());
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let name = format!("ns/{kind}");
+        let all = [link("self", &name), link(&a, &name), link(&b, &name)];
+        assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2], "{kind}: {all:?}");
+    }
+    let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = |pid: &str, field: &str| {
+        status(pid).lines().find(|line| line.starts_with(field)).unwrap().to_owned()
+    };
+    assert!(line(&a, "NSpid:").ends_with("\t1"), "{}", status(&a));
+    let mounts = std::fs::read_to_string(format!("/proc/{a}/mountinfo")).unwrap();
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    assert!(mounts.contains(" / / ro,"), "{mounts}");
+    assert_eq!(std::fs::read_dir(format!("/proc/{a}/root")).unwrap().count(), 0);
+    if nix::unistd::geteuid().is_root() {
+        for field in ["Uid:", "Gid:"] {
+            assert!(line(&a, field) != line(&b, field) && !line(&a, field).contains("\t0"));
+        }
+        assert_eq!(line(&a, "Groups:").trim(), "Groups:");
+    }
 }
 
 #[test]

@@ -141,8 +141,8 @@ impl Facts {
         match self.user_namespaces {
             Some(n) if n > 0 => good("user namespaces", format!("up to {n}")),
             _ => {
-                let remedy = "set sysctl user.max_user_namespaces above 0";
-                other("user namespaces", State::Poor, "not allowed", remedy)
+                let remedy = "set sysctl user.max_user_namespaces above 0; until then workers start only with CALVE_ISOLATION=none";
+                other("user namespaces", State::Bad, "not allowed", remedy)
             }
         }
     }
