@@ -5,3 +5,4 @@ mod damage;
 mod drafts;
 mod lifecycle;
 mod opening;
+mod random;

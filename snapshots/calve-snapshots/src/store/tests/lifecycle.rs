@@ -184,7 +184,7 @@ fn inspection_counts_bytes_on_disk() {
 }
 
 /// Page 2 is all sevens, page 3 zeros.
-struct Upper(MemoryLayout);
+pub(super) struct Upper(pub(super) MemoryLayout);
 
 impl MemorySource for Upper {
     fn layout(&self) -> &MemoryLayout {
