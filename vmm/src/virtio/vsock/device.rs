@@ -67,7 +67,7 @@ impl Device for Vsock {
     }
 
     fn save(&self) -> PartState {
-        let ports = self.table.ports().chain(self.resets.iter().copied());
+        let ports = self.table.known().chain(self.resets.iter().copied());
         let mut open: Vec<_> = ports.map(|ports| (ports.host, ports.guest)).collect();
         open.sort_unstable();
         open.dedup();

@@ -61,7 +61,7 @@ pub(super) const EVENT_QUEUE: usize = 2;
 pub(super) const QUEUE_MAX: u16 = 128;
 /// Size of the event queue; Linux posts eight buffers.
 pub(super) const EVENT_QUEUE_MAX: u16 = 16;
-/// Most streams in a saved state: every connection, and as many RSTs that had not left.
+/// Most streams in a saved state: the guest knows of no more, and `RESETS_MAX` in `transmit.rs` says why.
 const SAVED_MAX: usize = 2 * MAX_CONNECTIONS;
 /// Token of the listener; connections use their number.
 const LISTENER: u32 = 1 << 30;

@@ -90,9 +90,10 @@ impl Table {
         }
     }
 
-    /// Ports of all connections the guest may know of.
-    pub(super) fn ports(&self) -> impl Iterator<Item = Ports> {
-        self.named.keys().copied()
+    /// Ports of all connections that the guest knows of.
+    pub(super) fn known(&self) -> impl Iterator<Item = Ports> {
+        let connections = self.places.iter().filter_map(|place| place.connection.as_ref());
+        connections.filter(|it| it.is_known()).map(|it| it.ports)
     }
 
     pub(super) const fn next_port(&self) -> u32 {

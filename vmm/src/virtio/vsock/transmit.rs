@@ -12,7 +12,8 @@ use super::header::{HEADER, HOST_CID, Header, Op, TYPE_STREAM};
 use super::{TX, Vsock};
 use crate::memory::GuestMemory;
 
-/// Answers to unknown connections that may wait for receive buffers.
+/// Resets that may wait for receive buffers before the guest is heard again. Those of connections come on top, and each
+/// takes the place of one: connections that the guest knows and resets are never more than this and `MAX_CONNECTIONS`.
 const RESETS_MAX: usize = 128;
 /// Packets taken in one turn of the device.
 const PACKETS: usize = 64;

@@ -127,6 +127,28 @@ fn resets_that_found_no_buffer_are_saved_again() {
 }
 
 #[test]
+fn streams_that_the_guest_never_heard_of_are_not_saved() {
+    let full = || {
+        let (ours, theirs): (Vec<_>, Vec<_>) = (0..256).map(|_| stream_pair()).unzip();
+        let streams = theirs.into_iter().map(|it| (1024, it)).collect();
+        (ours, host(streams, Box::new(NoPorts)))
+    };
+    let (_first, streams) = full();
+    let mut guest = Guest::without_buffers(streams, 0);
+    guest.reposts = false;
+    guest.post_up_to(1);
+    guest.expect(Op::Request);
+    // A chain of clones of a guest that posts no buffers, each with as many streams as there can be.
+    let mut states = guest.rig.thread.pause().unwrap();
+    for _ in 0..3 {
+        assert_eq!(open_at_save(&states), 1);
+        let (_ours, streams) = full();
+        thaw(&mut guest, states, streams);
+        states = guest.rig.thread.pause().unwrap();
+    }
+}
+
+#[test]
 fn a_backlog_that_no_one_reads_does_not_outlive_a_load() {
     let (mut ours, theirs) = stream_pair();
     setsockopt(&theirs, SndBuf, &8192).unwrap();
