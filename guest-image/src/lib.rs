@@ -52,10 +52,13 @@ pub use runtime::{Runtime, UnknownRuntime};
 ///   milliseconds.
 /// - `cgroup_disable=memory`: a machine runs one function, which has all of its memory; the accounting would wake up every
 ///   two seconds and write to pages in every clone that waits.
+/// - `tsc=nowatchdog`: the kernel would compare the TSC with another clock twice a second. It does not know of the time
+///   that it was frozen in between, so clones took their TSC for unstable, started a thread to say so and patched their
+///   code, for some 50 pages each. Whether a TSC can be trusted is the host's to know, which tells by `kvm-clock`.
 ///
 /// The root image is `/dev/vda`. To leave out the serial console append `8250.nr_uarts=0`.
 pub const BASE_CMDLINE: &str = "console=ttyS0 quiet loglevel=1 reboot=t panic=-1 pci=off \
-     swiotlb=noforce rcupdate.rcu_expedited=1 cgroup_disable=memory \
+     swiotlb=noforce rcupdate.rcu_expedited=1 cgroup_disable=memory tsc=nowatchdog \
      root=/dev/vda rootfstype=erofs ro init=/sbin/calve-agent";
 
 /// Debian packages the recipes need on the host beyond what every Debian has (`Essential: yes`, and apt itself).

@@ -7,6 +7,7 @@ mod entropy;
 mod mounts;
 mod network;
 mod reclaim;
+mod spare;
 mod vsock;
 
 use std::fs::File;
@@ -72,13 +73,16 @@ impl Guest {
 /// then has for itself. A kernel without one of these does it as it pleases.
 fn quiet() {
     let set = |setting: &str, value: &str| {
-        let _ = std::fs::write(Path::new("/proc/sys").join(setting), value);
+        let _ = std::fs::write(setting, value);
     };
     // Folding statistics together, every second by default: an hour.
-    set("vm/stat_interval", "3600");
+    set("/proc/sys/vm/stat_interval", "3600");
+    // Taking a piece of work for long because this machine was not given a processor, or had to wait for its memory: the
+    // kernel would start another thread beside it (`wq_worker_tick` in `kernel/workqueue.c`). 0: never.
+    set("/sys/module/workqueue/parameters/cpu_intensive_thresh_us", "0");
     // Looking for dirty pages to write back: there are none where the only file systems are read-only or in memory.
     if !has_writable_disk() {
-        set("vm/dirty_writeback_centisecs", "0");
+        set("/proc/sys/vm/dirty_writeback_centisecs", "0");
     }
 }
 
@@ -141,6 +145,10 @@ impl Place for Guest {
     }
 
     fn reclaim(&mut self, leader: Option<Pid>) -> Result<u64, PlaceError> {
+        // Without them a snapshot is as right, and its clones are larger.
+        if let Err(e) = spare::make() {
+            complain("no spare workers in the kernel", &e);
+        }
         reclaim::reclaim(leader)
     }
 

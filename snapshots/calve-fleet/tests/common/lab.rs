@@ -18,8 +18,8 @@ use tempfile::TempDir;
 
 /// The kernel command line of `calve`; a later word wins.
 const CMDLINE: &str = "console=ttyS0 quiet loglevel=1 reboot=t panic=-1 pci=off \
-    swiotlb=noforce rcupdate.rcu_expedited=1 cgroup_disable=memory root=/dev/vda rootfstype=erofs ro \
-    init=/sbin/calve-agent";
+    swiotlb=noforce rcupdate.rcu_expedited=1 cgroup_disable=memory tsc=nowatchdog \
+    root=/dev/vda rootfstype=erofs ro init=/sbin/calve-agent";
 
 /// An emulated host is some 20 times slower than those that defaults are for.
 pub const SLOW: Duration = Duration::from_secs(120);
