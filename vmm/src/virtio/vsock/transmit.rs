@@ -91,13 +91,11 @@ impl Vsock {
     /// The guest wants to reach a port of the host.
     fn answer(&mut self, request: &Header) {
         let ports = request.ports();
-        let stream = match self.host_ports.connect(ports.host) {
-            Ok(stream) if !self.table.is_full() => stream,
-            Ok(_) | Err(_) => return self.resets.push_back(ports),
-        };
-        let Some(number) = self.adopt(Connection::answered(stream, request)) else {
-            return self.resets.push_back(ports);
-        };
+        // The host's program is not bothered where there is no place for it.
+        let stream =
+            if self.table.is_full() { None } else { self.host_ports.connect(ports.host).ok() };
+        let adopted = stream.and_then(|it| self.adopt(Connection::answered(it, request)));
+        let Some(number) = adopted else { return self.resets.push_back(ports) };
         self.table.name(number, ports);
         self.table.wake(number);
     }
