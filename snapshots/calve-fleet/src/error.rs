@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use calve_jail::cgroup::CgroupError;
 use calve_proto::{FunctionError, SessionError};
 use thiserror::Error;
 
@@ -25,6 +26,9 @@ pub enum FleetError {
     /// The cancellation event cannot be made.
     #[error("cannot make an eventfd")]
     Event(#[source] io::Error),
+    /// Workers cannot have cgroups, which they were to have.
+    #[error("workers cannot be limited")]
+    Cgroup(#[source] CgroupError),
     /// `CALVE_ISOLATION` says nothing that is known.
     #[error("CALVE_ISOLATION cannot be understood")]
     Isolation(#[source] calve_jail::JailError),
@@ -44,6 +48,9 @@ pub enum WorkerError {
     /// Sockets, pipes or files for it cannot be made.
     #[error("cannot {0} for a worker: raise the limit on open files (ulimit -n)")]
     Setup(&'static str, #[source] io::Error),
+    /// It cannot have a cgroup.
+    #[error("cannot limit a worker")]
+    Cgroup(#[from] CgroupError),
     /// The host has no random numbers, and a clone without them must not run.
     #[error("cannot get random numbers from the host's kernel")]
     Random(#[source] io::Error),
@@ -52,6 +59,17 @@ pub enum WorkerError {
     Died {
         /// How.
         how: Death,
+        /// The end of what it wrote to its standard error, made printable.
+        last_words: String,
+    },
+    /// The process took more memory than it may.
+    #[error(
+        "the worker was killed for taking more than the {} MiB of memory that its cgroup allows{}",
+        limit >> 20, tail("its last words", last_words)
+    )]
+    OutOfMemory {
+        /// Bytes.
+        limit: u64,
         /// The end of what it wrote to its standard error, made printable.
         last_words: String,
     },
@@ -70,12 +88,17 @@ pub enum WorkerError {
     #[error("the worker broke the control protocol")]
     Protocol(#[from] ControlError),
     /// Nothing came in time. The machine was killed.
-    #[error("the machine did not {wanted} within {} ms{}", after.as_millis(), tail("its console", console))]
+    #[error(
+        "the machine did not {wanted} within {} ms{}{}",
+        after.as_millis(), held_back(*throttled), tail("its console", console)
+    )]
     TimedOut {
         /// What was waited for, a verb.
         wanted: &'static str,
         /// For how long.
         after: Duration,
+        /// How long its cgroup has kept its threads from running, in its whole life.
+        throttled: Duration,
         /// The end of its console, made printable.
         console: String,
     },
@@ -164,6 +187,13 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+}
+
+fn held_back(throttled: Duration) -> String {
+    match throttled.as_millis() {
+        0 => String::new(),
+        ms => format!("; its cgroup allowed it no processor for {ms} ms of its life"),
+    }
 }
 
 fn tail(what: &str, text: &str) -> String {

@@ -16,6 +16,7 @@ use crate::content::Content;
 use crate::control::{Command, Pages, Thaw};
 use crate::error::{BootError, FleetError, OpenError, WorkerError};
 use crate::frozen::Frozen;
+use crate::limits::{Limiter, Limiting};
 use crate::live::LiveMachine;
 use crate::machine::Machine;
 use crate::shells::{Budget, Keep, Shells};
@@ -36,6 +37,8 @@ pub struct Options {
     /// How far workers are kept apart from the host; otherwise `CALVE_ISOLATION` (`none`, `own` or
     /// `uids:FIRST:COUNT`), otherwise [as far as this user may](Isolation::most).
     pub isolation: Option<Isolation>,
+    /// What each worker may take of the host's memory and processors.
+    pub limiting: Limiting,
 }
 
 /// Starts machines. Share one between threads; machines outlive it.
@@ -73,7 +76,8 @@ impl Fleet {
         let program = worker_program(options.worker)?;
         let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
         let isolation = isolation(options.isolation)?;
-        let nursery = Nursery::start(program, isolation).map_err(FleetError::Thread)?;
+        let limiter = Limiter::new(options.limiting).map_err(FleetError::Cgroup)?;
+        let nursery = Nursery::start(program, isolation, limiter).map_err(FleetError::Thread)?;
         let shells = Shells::new(nursery, cancel.clone(), options.budget);
         let shells = shells.map_err(|e| FleetError::Event(e.into()))?;
         Ok(Self { cancel, shells })

@@ -192,10 +192,7 @@ pub(crate) fn prepare(
         Ok(Err(error)) => Err(FreezeError::Guest(error)),
         Err(error) => Err(match conversation.stream().explain(error) {
             Broken::Worker(failure) => failure.into(),
-            Broken::TimedOut => {
-                let console = conversation.stream().worker().console_text();
-                WorkerError::TimedOut { wanted, after: within, console }.into()
-            }
+            Broken::TimedOut => conversation.stream().worker().too_late(wanted, within).into(),
             Broken::Request(error) | Broken::Session(error) => FreezeError::Session(error),
         }),
     }

@@ -67,6 +67,7 @@ mod frozen;
 pub mod host;
 mod identity;
 mod layers;
+mod limits;
 mod line;
 mod live;
 mod machine;
@@ -91,6 +92,7 @@ pub use fork::{ForkError, Moment};
 pub use freeze::freeze;
 pub use frozen::{Frozen, machine_state};
 pub use host::HostError;
+pub use limits::{Limiting, Limits};
 pub use live::LiveMachine;
 pub use machine::Machine;
 pub use shells::{Budget, Keep};
@@ -110,6 +112,7 @@ const _: () = {
 };
 
 pub use calve_jail::Isolation;
+pub use calve_jail::cgroup::CgroupError;
 pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

@@ -97,8 +97,7 @@ impl LiveMachine {
             CallError::Worker(error) => BootError::Worker(error),
             CallError::Guest(error) | CallError::Request(error) => BootError::Session(error),
             CallError::TimedOut { within: after, .. } => {
-                let console = callee.conversation.stream().worker().console_text();
-                WorkerError::TimedOut { wanted: "become itself", after, console }.into()
+                callee.conversation.stream().worker().too_late("become itself", after).into()
             }
             CallError::Spent => BootError::Session(SessionError::Closed),
         })?;
@@ -248,10 +247,7 @@ impl LiveMachine {
 fn broken(line: &Line, error: SessionError, wanted: &'static str, after: Duration) -> BootError {
     match line.explain(error) {
         Broken::Worker(failure) => failure.into(),
-        Broken::TimedOut => {
-            let console = line.worker().console_text();
-            WorkerError::TimedOut { wanted, after, console }.into()
-        }
+        Broken::TimedOut => line.worker().too_late(wanted, after).into(),
         Broken::Request(error) | Broken::Session(error) => BootError::Session(error),
     }
 }

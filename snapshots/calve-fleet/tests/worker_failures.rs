@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use calve_fleet::{Death, Fleet, FleetError, Options, WorkerError};
+use calve_fleet::{Death, Fleet, FleetError, Limiting, Limits, Options, WorkerError};
 use common::{lives, shape};
 use nix::sys::signal::Signal;
 
@@ -106,4 +106,15 @@ fn a_worker_started_by_hand_says_so() {
     let output = std::process::Command::new(common::worker_program()).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("not by hand"));
+}
+
+#[test]
+fn a_folder_that_is_no_cgroup_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let limiting = Limiting::Each(Limits::under(folder.path().join("calve")));
+    let worker = Some(common::worker_program());
+    let error = Fleet::new(Options { worker, limiting, ..Options::default() }).unwrap_err();
+    assert!(matches!(error, FleetError::Cgroup(_)), "{error}");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("version 2") && source.contains("CALVE_CGROUP=none"), "{source}");
 }

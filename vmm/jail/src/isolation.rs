@@ -1,7 +1,7 @@
 //! Namespaces, a user of its own and an empty root: what a worker sees of the host, which is nothing.
 //!
 //! ```text
-//!  fleet ─ posix_spawn ─► launcher ─ clone(CLONE_PARENT) ─► worker, process 1 of a pid namespace
+//!  fleet ─ posix_spawn ─► launcher ─ clone3(CLONE_PARENT) ─► worker, process 1 of a pid namespace, in its cgroup
 //!                            │                                │ opens /dev/kvm and its own page tables
 //!                            └─ writes its pid, exits         └─ own user, namespaces, empty root
 //! ```
@@ -17,8 +17,9 @@
 mod tests;
 
 use std::fmt;
-use std::fs;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::errno::Errno;
@@ -32,7 +33,7 @@ use nix::unistd::{
     setresuid,
 };
 
-use crate::JailError;
+use crate::{JailError, cgroup};
 
 /// How far a worker is kept apart from the host, besides its system-call filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,18 +112,18 @@ impl Parent {
     }
 }
 
-/// Becomes process 1 of a pid namespace, as a child of this process's parent. Returns in that child alone.
-pub(crate) fn launch(isolation: Isolation) -> Result<(), JailError> {
+/// Becomes process 1 of a pid namespace, as a child of this process's parent, in this cgroup if there is one. Returns in
+/// that child alone.
+pub(crate) fn launch(isolation: Isolation, cgroup: Option<&Path>) -> Result<(), JailError> {
     let (uid, gid) = (geteuid(), getegid());
-    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWPID | libc::SIGCHLD;
+    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWPID;
     if isolation == Isolation::Own {
         // All other namespaces need capabilities, which only the owner of a user namespace has.
         flags |= libc::CLONE_NEWUSER;
     }
-    // SAFETY: fork(2) without its handlers and with another parent, in a process of one thread: the child is a
-    // full copy in which nobody held a lock.
-    let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-    match Errno::result(child).map_err(JailError::Namespace)? {
+    let cgroup = cgroup.map(cgroup::folder).transpose();
+    let cgroup = cgroup.map_err(|e| JailError::file("open its cgroup", &e))?;
+    match clone_process(flags, cgroup.as_ref()).map_err(JailError::Namespace)? {
         0 if isolation == Isolation::Own => map(uid, gid),
         0 => Ok(()),
         child => {
@@ -131,6 +132,24 @@ pub(crate) fn launch(isolation: Isolation) -> Result<(), JailError> {
             unsafe { libc::_exit(libc::c_int::from(told.is_err())) }
         }
     }
+}
+
+/// Linux `include/uapi/linux/sched.h`; libc's constant of this name is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// fork(2) with more to say: returns twice, 0 in the child. With `CLONE_PARENT` the child's end is told as this process's
+/// would be.
+fn clone_process(flags: libc::c_int, cgroup: Option<&File>) -> nix::Result<i64> {
+    // SAFETY: a structure of integers, for all of which zero says nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::EINVAL)?;
+    }
+    // SAFETY: fork(2) without its handlers, in a process of one thread: the child is a full copy in which nobody
+    // held a lock. The structure is ours, and as long as we say.
+    Errno::result(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) })
 }
 
 /// Tells whoever reads standard output which process is the worker.

@@ -11,6 +11,7 @@
 //! | dies with its parent | outliving the fleet |
 //! | a pid namespace of its own | leaving copies of itself behind, seeing other processes |
 //! | as root, a user of its own | other workers, and files of whoever started it |
+//! | as far as its fleet says, a cgroup of its own | the host's memory, processor time and process table; see [`cgroup`] |
 //! | namespaces of its own | the host's mounts, network, IPC objects, names |
 //! | an empty root that cannot be written | every path |
 //! | session of its own | the terminal of whoever started it |
@@ -25,8 +26,9 @@
 //!
 //! # What is not here yet
 //!
-//! A cgroup of its own, and a filter for each kind of thread.
+//! A filter for each kind of thread.
 
+pub mod cgroup;
 mod descriptors;
 mod error;
 mod isolation;
@@ -36,6 +38,8 @@ mod tests;
 
 pub use error::JailError;
 pub use isolation::Isolation;
+
+use std::path::PathBuf;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
@@ -49,11 +53,12 @@ use nix::unistd::{Pid, chdir, getpid, getppid, setsid};
 use isolation::Parent;
 
 /// What a worker is shut into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Jail {
     parent: Pid,
     open_files: u64,
     isolation: Isolation,
+    cgroup: Option<PathBuf>,
 }
 
 /// A process that has entered its jail but can still open files and start threads.
@@ -70,7 +75,7 @@ impl Jail {
     pub fn new(parent: u32) -> Self {
         // A process id always fits; one that does not is nobody's, and entering fails.
         let parent = Pid::from_raw(libc::pid_t::try_from(parent).unwrap_or(-1));
-        Self { parent, open_files: Self::OPEN_FILES, isolation: Isolation::None }
+        Self { parent, open_files: Self::OPEN_FILES, isolation: Isolation::None, cgroup: None }
     }
 
     /// Allows another number of open files.
@@ -83,6 +88,12 @@ impl Jail {
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }
+    }
+
+    /// Puts the process into a [cgroup](cgroup::Cgroup), by its folder.
+    #[must_use]
+    pub fn cgroup(self, cgroup: Option<PathBuf>) -> Self {
+        Self { cgroup, ..self }
     }
 
     /// Goes in, in a child process with the same parent where there is [`Isolation`]: this one ends then, and the call
@@ -102,9 +113,12 @@ impl Jail {
             return Err(JailError::Orphan);
         }
         if self.isolation == Isolation::None {
+            if let Some(cgroup) = &self.cgroup {
+                cgroup::join(cgroup).map_err(|e| JailError::file("enter its cgroup", &e))?;
+            }
             isolation::announce(getpid()).map_err(step("say which process it is"))?;
         } else {
-            isolation::launch(self.isolation)?;
+            isolation::launch(self.isolation, self.cgroup.as_deref())?;
         }
         isolation::leave_stdout()?;
         setsid().map_err(step("start a session"))?;

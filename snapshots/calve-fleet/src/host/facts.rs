@@ -1,6 +1,7 @@
 //! Facts as read from the kernel, and what to make of them. Pure, so that every host can be tested.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::{Check, HostError, State};
 
@@ -21,6 +22,8 @@ pub struct Facts {
     pub kernel: String,
     /// Whether `/sys/fs/cgroup` is cgroup v2.
     pub cgroup_v2: bool,
+    /// Where workers' cgroups are to be, if anywhere.
+    pub cgroups: Option<PathBuf>,
     /// Controllers of the root cgroup.
     pub controllers: Vec<String>,
     /// `MemAvailable`, KiB.
@@ -105,11 +108,17 @@ impl Facts {
         if !self.cgroup_v2 {
             let remedy = "boot with systemd.unified_cgroup_hierarchy=1; machines run without limits until then";
             other("cgroup", State::Poor, "version 1", remedy)
-        } else if lacking.is_empty() {
-            good("cgroup", "version 2".into())
-        } else {
+        } else if !lacking.is_empty() {
             let found = format!("version 2 without {}", list(&lacking));
             other("cgroup", State::Poor, &found, "enable the controllers in the kernel")
+        } else if let Some(path) = &self.cgroups {
+            good(
+                "cgroup",
+                format!("version 2, each worker in one of its own in {}", path.display()),
+            )
+        } else {
+            let remedy = "be root, or name a folder that was delegated to this user with CALVE_CGROUP; machines run without limits until then";
+            other("cgroup", State::Poor, "version 2, not used", remedy)
         }
     }
 

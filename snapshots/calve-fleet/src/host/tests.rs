@@ -8,6 +8,7 @@ fn server() -> Facts {
         modules: vec!["kvm_amd"],
         kvm: Some(Ok(())),
         cgroup_v2: true,
+        cgroups: Some("/sys/fs/cgroup/calve".into()),
         controllers: ["cpu", "memory", "pids", "io"].map(String::from).to_vec(),
         available_kib: 8 << 20,
         user_namespaces: Some(1000),

@@ -70,6 +70,7 @@ impl Worker {
         attach: Attach,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), WorkerError> {
+        self.allow_copy()?;
         self.begin_again(&Command::Fork(attach), fds)?;
         self.forking = Forking::Awaited;
         Ok(())
@@ -101,6 +102,7 @@ impl Worker {
 
     /// State and memory of a paused machine of so many bytes of memory, as files.
     pub(crate) fn save(&mut self, memory: u64) -> Result<Saved, FreezeError> {
+        self.allow_copy()?;
         self.send(&Command::Save, &[])?;
         let wanted = copying("give back its state", memory);
         let fds = self.expect(&wanted, |report, fds| match report {

@@ -26,6 +26,7 @@ use crate::cancel::Canceller;
 use crate::console::Tail;
 use crate::control::{Command, ControlError, End, Socket, VERSION};
 use crate::error::WorkerError;
+use crate::limits::Limited;
 
 pub(crate) use nursery::{Newborn, Nursery};
 pub use pidfd::Death;
@@ -82,6 +83,8 @@ pub(crate) struct Worker {
     /// What a fork is to bring, and what has come of it.
     forking: Forking,
     reaped: Option<Death>,
+    /// Its cgroup, if it has one: goes after the process.
+    limited: Option<Limited>,
     cancel: Canceller,
     /// Keeps the thread alive whose end would kill the process.
     _nursery: Nursery,
@@ -98,8 +101,10 @@ impl Worker {
             Socket::pair().map_err(|e| WorkerError::Setup("make a socket", e))?;
         let (last_words, stderr) =
             Tail::new().map_err(|e| WorkerError::Setup("make a pipe", e.into()))?;
+        let limited = nursery.limiter().cgroup(shape)?;
+        let group = limited.as_ref().map(|it| it.cgroup.path().to_owned());
         let Newborn { pid, handle: process } = nursery
-            .birth(theirs.into_fd(), stderr)
+            .birth(theirs.into_fd(), stderr, group)
             .map_err(|source| WorkerError::Spawn { path: nursery.program().into(), source })?;
         let mut worker = Self {
             pid,
@@ -115,6 +120,7 @@ impl Worker {
             ended: None,
             forking: Forking::Not,
             reaped: None,
+            limited,
             cancel: cancel.clone(),
             _nursery: nursery.clone(),
         };
@@ -191,6 +197,11 @@ impl Worker {
         self.console.as_mut().map(Tail::text).unwrap_or_default()
     }
 
+    /// Allows it a copy of its machine's memory.
+    fn allow_copy(&mut self) -> Result<(), WorkerError> {
+        Ok(self.limited.as_mut().map_or(Ok(()), Limited::allow_copy)?)
+    }
+
     /// Kills the process and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Death {
         if let Some(death) = self.reaped {
@@ -211,7 +222,13 @@ impl Worker {
         // is on its way out by itself gets the moment it needs, so that the reason is the true one.
         watch::wait_readable(&self.process, Duration::from_secs(1));
         let how = self.kill();
-        WorkerError::Died { how, last_words: self.last_words.text() }
+        let last_words = self.last_words.text();
+        match &self.limited {
+            Some(it) if it.cgroup.happenings().oom_kills > 0 => {
+                WorkerError::OutOfMemory { limit: it.memory, last_words }
+            }
+            _ => WorkerError::Died { how, last_words },
+        }
     }
 }
 

@@ -23,11 +23,13 @@ use nix::unistd::read;
 use super::PATIENCE;
 use super::pidfd::PidFd;
 use super::watch::wait_readable;
+use crate::limits::Limiter;
 
 /// The thread that gives birth to workers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Nursery {
     program: Arc<Path>,
+    limiter: Arc<Limiter>,
     births: Sender<Birth>,
 }
 
@@ -42,12 +44,17 @@ pub(crate) struct Newborn {
 struct Birth {
     control: OwnedFd,
     stderr: OwnedFd,
+    cgroup: Option<PathBuf>,
     reply: Sender<io::Result<Newborn>>,
 }
 
 impl Nursery {
     /// Starts the thread; `program` is the path of calve-worker.
-    pub(crate) fn start(program: PathBuf, isolation: Isolation) -> io::Result<Self> {
+    pub(crate) fn start(
+        program: PathBuf,
+        isolation: Isolation,
+        limiter: Limiter,
+    ) -> io::Result<Self> {
         let program: Arc<Path> = program.into();
         let (births, inbox) = channel();
         let path = program.clone();
@@ -55,7 +62,7 @@ impl Nursery {
             .name("calve-nursery".into())
             .stack_size(64 << 10)
             .spawn(move || serve(&path, isolation, &inbox))?;
-        Ok(Self { program, births })
+        Ok(Self { program, limiter: Arc::new(limiter), births })
     }
 
     /// Path of calve-worker.
@@ -63,19 +70,30 @@ impl Nursery {
         &self.program
     }
 
-    /// Starts a worker with `control` as its standard input and `stderr` as its standard error.
-    pub(crate) fn birth(&self, control: OwnedFd, stderr: OwnedFd) -> io::Result<Newborn> {
+    /// Makes the cgroups of workers.
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Starts a worker with `control` as its standard input and `stderr` as its standard error, in a cgroup if there is
+    /// one for it.
+    pub(crate) fn birth(
+        &self,
+        control: OwnedFd,
+        stderr: OwnedFd,
+        cgroup: Option<PathBuf>,
+    ) -> io::Result<Newborn> {
         let gone = || io::Error::other("the fleet's thread has ended");
         let (reply, answer) = channel();
-        self.births.send(Birth { control, stderr, reply }).map_err(|_| gone())?;
+        self.births.send(Birth { control, stderr, cgroup, reply }).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
 
 fn serve(program: &Path, isolation: Isolation, inbox: &Receiver<Birth>) {
-    for Birth { control, stderr, reply } in inbox {
+    for Birth { control, stderr, cgroup, reply } in inbox {
         // Whoever asked may have given up: then the worker ends with its control socket.
-        let _ = reply.send(spawn(program, isolation, control, stderr));
+        let _ = reply.send(spawn(program, isolation, cgroup, control, stderr));
     }
 }
 
@@ -84,11 +102,13 @@ fn serve(program: &Path, isolation: Isolation, inbox: &Receiver<Birth>) {
 fn spawn(
     program: &Path,
     isolation: Isolation,
+    cgroup: Option<PathBuf>,
     control: OwnedFd,
     stderr: OwnedFd,
 ) -> io::Result<Newborn> {
     let mut child = Command::new(program)
         .args([std::process::id().to_string(), isolation.to_string()])
+        .args(cgroup)
         .env_clear()
         // Each arena of glibc's malloc touches pages of its own; a worker's threads allocate
         // rarely, so they can share one (mallopt(3), M_ARENA_MAX).

@@ -91,8 +91,14 @@ impl Worker {
     }
 
     fn timed_out(&mut self, wanted: &Wanted) -> WorkerError {
-        let console = self.console_text();
-        WorkerError::TimedOut { wanted: wanted.what, after: wanted.within, console }
+        self.too_late(wanted.what, wanted.within)
+    }
+
+    /// The error of a machine that has not done something in time.
+    pub(crate) fn too_late(&mut self, wanted: &'static str, after: Duration) -> WorkerError {
+        let throttled = self.limited.as_ref().map(|it| it.cgroup.happenings().throttled);
+        let throttled = throttled.unwrap_or_default();
+        WorkerError::TimedOut { wanted, after, throttled, console: self.console_text() }
     }
 
     fn poll(

@@ -1,0 +1,227 @@
+//! Workers in cgroups of their own: what they may take, and what is said when they take more. In the lab, whose host has
+//! cgroups of version 2, and by tiny guests.
+#![allow(clippy::unwrap_used, reason = "in the functions that the tests are made of")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use calve_fleet::{
+    Access, BootSpec, Fleet, Isolation, Limiting, Limits, Options, Shape, WorkerError,
+};
+use common::{ALPHABET, SILENCE, eventually, kernel, lives};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+fn fleet(limits: Limits) -> Fleet {
+    let limiting = Limiting::Each(limits);
+    let worker = Some(common::worker_program());
+    Fleet::new(Options { worker, limiting, ..Options::default() }).unwrap()
+}
+
+/// A folder for a test's cgroups, which goes away.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        Self(Path::new(CGROUPS).join(name))
+    }
+
+    fn groups(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn text(group: &Path, file: &str) -> String {
+    fs::read_to_string(group.join(file)).unwrap().trim().to_owned()
+}
+
+fn start(fleet: &Fleet, code: &[u8], memory_mib: u32) -> calve_fleet::Machine {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &kernel(code)).unwrap();
+    let shape = Shape::new(memory_mib, 1, 0).unwrap();
+    fleet.start(BootSpec::new(shape, file, "")).unwrap()
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_worker_is_born_in_a_cgroup_that_goes_with_it() {
+    let folder = Folder::new("calve-test-born");
+    let limits = Limits { cpu_weight: 50, ..Limits::under(&folder.0) };
+    let fleet = fleet(limits);
+    let machine = start(&fleet, SILENCE, 64);
+    let [group] = &folder.groups()[..] else { panic!("{:?}", folder.groups()) };
+    let of_worker = fs::read_to_string(format!("/proc/{}/cgroup", machine.pid())).unwrap();
+    assert_eq!(of_worker.trim(), format!("0::/calve-test-born/{}", name(group)));
+    assert_eq!(text(group, "cgroup.procs"), machine.pid().to_string());
+    // 64 MiB, a 64th of it, and the overhead.
+    assert_eq!(text(group, "memory.max"), (129_u64 << 20).to_string());
+    assert_eq!(text(group, "memory.swap.max"), "0");
+    assert_eq!(text(group, "cpu.max"), "200000 100000");
+    assert_eq!(text(group, "cpu.weight"), "50");
+    assert_eq!(text(group, "pids.max"), "13");
+    let peak: u64 = text(group, "memory.peak").parse().unwrap();
+    println!("a worker around 64 MiB that are not used: {} KiB at its peak", peak >> 10);
+    assert!(peak < Limits::MEMORY_OVERHEAD / 4);
+    drop(machine);
+    assert_eq!(folder.groups(), Vec::<PathBuf>::new());
+}
+
+fn name(group: &Path) -> &str {
+    group.file_name().unwrap().to_str().unwrap()
+}
+
+/// Writes to every page from 2 MiB to 34 MiB, time after time.
+const GLUTTON: &[u8] = &[
+    0xbf, 0x00, 0x00, 0x20, 0x00, // again: mov edi, 0x200000
+    0xc6, 0x07, 0x01, // next: mov byte [edi], 1
+    0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, // add edi, 0x1000
+    0x81, 0xff, 0x00, 0x00, 0x20, 0x02, // cmp edi, 0x2200000
+    0x72, 0xef, // jb next
+    0xeb, 0xe8, // jmp again
+];
+
+#[test]
+#[ignore = "needs the lab"]
+fn however_far_a_worker_is_kept_apart_it_is_in_its_cgroup() {
+    let folder = Folder::new("calve-test-apart");
+    for isolation in [Isolation::None, Isolation::Own, Isolation::UIDS] {
+        let limiting = Limiting::Each(Limits::under(&folder.0));
+        let (worker, isolation) = (Some(common::worker_program()), Some(isolation));
+        let options = Options { worker, isolation, limiting, ..Options::default() };
+        let fleet = Fleet::new(options).unwrap();
+        let machine = start(&fleet, SILENCE, 4);
+        let [group] = &folder.groups()[..] else { panic!("{:?}", folder.groups()) };
+        assert_eq!(text(group, "cgroup.procs"), machine.pid().to_string());
+        drop(machine);
+        assert_eq!(folder.groups(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_worker_that_takes_too_much_is_killed_and_the_reason_named() {
+    let folder = Folder::new("calve-test-memory");
+    // As if it did not need its machine's memory: half of what this guest takes.
+    let limits = Limits { memory_overhead: 0, ..Limits::under(&folder.0) };
+    let fleet = fleet(limits);
+    let mut machine = start(&fleet, GLUTTON, 40);
+    let [group] = &folder.groups()[..] else { panic!("{:?}", folder.groups()) };
+    fs::write(group.join("memory.max"), (20 << 20).to_string()).unwrap();
+    let error = machine.wait(Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(error, WorkerError::OutOfMemory { .. }), "{error}");
+    assert!(error.to_string().contains("40 MiB"), "{error}");
+    // The next one is not the worse for it.
+    drop(machine);
+    start(&fleet, SILENCE, 40);
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_worker_that_was_held_back_has_that_said_with_its_delay() {
+    let folder = Folder::new("calve-test-processor");
+    let limits = Limits { cpu_percent: Some(5), ..Limits::under(&folder.0) };
+    let fleet = fleet(limits);
+    let mut machine = start(&fleet, ALPHABET, 4);
+    let error = machine.wait(Duration::from_secs(2)).unwrap_err();
+    let WorkerError::TimedOut { throttled, .. } = &error else { panic!("{error}") };
+    assert!(*throttled > Duration::from_millis(500), "{error}");
+    assert!(error.to_string().contains("its cgroup allowed it no processor for"), "{error}");
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_snapshot_and_its_clones_fit_their_limits() {
+    let folder = Folder::new("calve-test-freeze");
+    let fleet = fleet(Limits::under(&folder.0));
+    let store = common::store();
+    let machine = {
+        let mut spec = BootSpec::new(common::shape(), tiny(GLUTTON_OF_4_MIB), "");
+        spec.disks = vec![(tiny_root(), Access::ReadOnly)];
+        fleet.start(spec).unwrap()
+    };
+    let frozen = common::freeze(&fleet, &store, machine, GLUTTON_OF_4_MIB);
+    let mut clones: Vec<_> = (0..3).map(|_| fleet.thaw(&frozen).unwrap()).collect();
+    clones.iter_mut().for_each(|clone| clone.wait_running().unwrap());
+    assert_eq!(folder.groups().len(), 3);
+    drop(clones);
+    assert_eq!(folder.groups().len(), 0);
+}
+
+/// Writes to every page from 2 MiB to 4 MiB, time after time.
+const GLUTTON_OF_4_MIB: &[u8] = &[
+    0xbf, 0x00, 0x00, 0x20, 0x00, // again: mov edi, 0x200000
+    0xc6, 0x07, 0x01, // next: mov byte [edi], 1
+    0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, // add edi, 0x1000
+    0x81, 0xff, 0x00, 0x00, 0x40, 0x00, // cmp edi, 0x400000
+    0x72, 0xef, // jb next
+    0xeb, 0xe8, // jmp again
+];
+
+fn tiny(code: &[u8]) -> fs::File {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &kernel(code)).unwrap();
+    file
+}
+
+fn tiny_root() -> fs::File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(4096).unwrap();
+    file
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn groups_of_a_fleet_that_was_killed_are_removed_by_the_next() {
+    let folder = Folder::new("calve-test-orphans");
+    let mut embedder = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "an_embedder_with_a_worker",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env("CALVE_WORKER", common::worker_program())
+        .env("CALVE_TEST_CGROUP", &folder.0)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let worker = || {
+        let [group] = &folder.groups()[..] else { return None };
+        fs::read_to_string(group.join("cgroup.procs")).ok()?.trim().parse().ok()
+    };
+    let mut pid = None;
+    eventually("there is a worker", || {
+        pid = worker();
+        pid.is_some()
+    });
+    embedder.kill().unwrap();
+    embedder.wait().unwrap();
+    eventually("the worker is gone", || !lives(pid.unwrap()) || worker().is_none());
+    assert_eq!(folder.groups().len(), 1, "nobody was there to remove it");
+    eventually("the next fleet removes it", || {
+        drop(fleet(Limits::under(&folder.0)));
+        folder.groups().is_empty()
+    });
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn an_embedder_with_a_worker() {
+    let Some(folder) = std::env::var_os("CALVE_TEST_CGROUP") else { return };
+    let fleet = fleet(Limits::under(folder));
+    let _machine = start(&fleet, SILENCE, 4);
+    // Until it is killed.
+    std::thread::park();
+}

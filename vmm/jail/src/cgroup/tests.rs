@@ -1,0 +1,20 @@
+use super::*;
+
+#[test]
+fn figures_are_found_by_their_whole_name() {
+    let events = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n";
+    assert_eq!(field(events, "oom_kill"), Some(2));
+    assert_eq!(field(events, "oom"), Some(3));
+    assert_eq!(field(events, "kill"), None);
+    assert_eq!(field("throttled_usec lots\n", "throttled_usec"), None);
+    assert_eq!(field("", "max"), None);
+}
+
+#[test]
+fn a_folder_outside_of_cgroup_v2_is_refused_and_not_made() {
+    let folder = std::env::temp_dir().join("calve-no-cgroup");
+    let error = Cgroups::open(&folder, false).unwrap_err();
+    assert!(matches!(&error, CgroupError::NotV2(path) if *path == folder), "{error}");
+    assert!(error.to_string().contains("CALVE_CGROUP"));
+    assert!(!folder.exists());
+}
