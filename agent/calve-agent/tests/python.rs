@@ -168,6 +168,43 @@ fn hooks_run_once_in_order_around_a_freeze() {
     assert_eq!(std::fs::read_to_string(machine.run_dir().join("machine-id")).unwrap(), "m-1");
 }
 
+/// Draws without a pause, and knows what the generator gives until it is reseeded.
+const RESTLESS: &str = r#"
+import random, threading, time
+
+random.seed(7)
+known = random.Random(7)
+last = 0
+
+def draw():
+    global last
+    while True:
+        if random.getrandbits(64) == known.getrandbits(64):
+            last = time.monotonic_ns()
+
+threading.Thread(target=draw, daemon=True).start()
+
+def handler(event, context):
+    return {"last": last}
+"#;
+
+#[test]
+fn threads_draw_nothing_after_a_thaw_that_they_would_have_drawn_without() {
+    let machine = Machine::new(&[("app.py", RESTLESS)]);
+    machine.freeze(machine.start(configure(PYTHON, "app.handler")));
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    let thawed_ns = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
+    let mut session = machine.connect();
+    let call = calve_proto::Call::new("r-1", b"{}");
+    session
+        .open(Opening { thaw: Some(facts("m-1")), call: Some(call), ..Opening::default() })
+        .unwrap();
+    let last = wait(&mut session).json()["last"].as_i64().unwrap();
+    assert!(0 < last && last < thawed_ns, "{} ns too late", last - thawed_ns);
+    // And they go on: so does the rest.
+    assert!(support::call(&mut session, "r-2", "{}").answer.outcome.is_ok());
+}
+
 #[test]
 fn a_failing_hook_is_reported_as_one() {
     let before = "from snapshot_restore_py import *\n@register_before_snapshot\ndef f(): raise OSError('disk')\ndef handler(e, c): pass\n";

@@ -36,7 +36,10 @@ def serve():
             run_before_snapshot(link)
         elif kind == b"S":
             freeze.settle()
-            link.send(b"S")
+            if freeze.has_threads():
+                freeze.stand_still(link)
+            else:
+                link.send(b"S")
         elif kind == b"T":
             become_clone(link)
 

@@ -3,12 +3,18 @@
 The kernel's generator is fresh in a clone before this code runs, so `os.urandom`, `secrets` and `random.SystemRandom` are.
 Generators in this process are not: those of the standard library and numpy's global one are reseeded here. A generator
 that the function itself made (`random.Random(...)`, `numpy.random.default_rng()`) is its own; it reseeds that in an
-after_restore hook.
+after_restore hook. Where there are other threads they wait for the reseeding; a thread that is in the middle of one long draw
+in C, as numpy makes them, goes on with that draw.
 """
 
 import gc
 import os
 import sys
+
+from .link import FIRST_READ, HEADER, frame
+
+# State of a Mersenne twister, in 32-bit words.
+MT19937_WORDS = 624
 
 
 def before_snapshot():
@@ -60,6 +66,54 @@ def settle():
             pass
 
 
+def has_threads():
+    """Whether another thread of this process may run Python code."""
+    return sys.modules["_thread"]._count() > 0
+
+
+def stand_still(link):
+    """Says that all is settled, and waits for what comes next, while no other thread runs Python code: neither before the
+    freeze nor, in a clone, before the generators that threads share are fresh. A thread that draws from them without a pause
+    would draw the same in every clone otherwise.
+
+    Each step is one call of the interpreter's own C code, made by other C code that goes through a list of them: between
+    two instructions of Python the interpreter would let a thread that has waited for long enough go first, and so it would
+    in a call that may block, but for those of `ctypes.PyDLL`.
+    """
+    import collections
+    import ctypes
+    import itertools
+    import operator
+
+    libc = ctypes.PyDLL(None)
+    said = ctypes.create_string_buffer(frame(b"S"), HEADER)
+    heard = ctypes.create_string_buffer(FIRST_READ)
+    calls = [
+        (libc.send, link.fileno(), said, HEADER, 0),
+        # Until the machine is thawed, or goes on after a fork.
+        (libc.recv, link.fileno(), heard, FIRST_READ, 0),
+    ]
+    shared = []
+    random = sys.modules.get("random")
+    if random is not None:
+        seed = ctypes.create_string_buffer(32)
+        calls.append((libc.getrandom, seed, 32, 0, 0))
+        # That of `random.Random` is written in Python, around the one of its base.
+        base = super(random.Random, random._inst).seed
+        shared.append(map(base, map(int.from_bytes, [seed], ["little"])))
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        words = ctypes.create_string_buffer(4 * MT19937_WORDS)
+        calls.append((libc.getrandom, words, len(words), 0, 0))
+        # A view: of what will be there by then.
+        state = sys.modules["numpy"].frombuffer(words, dtype="uint32")
+        shared.append(map(numpy_random.set_state, [("MT19937", state, MT19937_WORDS)]))
+    results = []
+    steps = itertools.chain(map(results.append, map(operator.call, *zip(*calls))), *shared)
+    collections.deque(steps, maxlen=0)
+    link.heard(heard.raw[: max(results[1], 0)])
+
+
 def reseed():
     """Gives the generators of this process a fresh start. Only touches what is loaded."""
     modules = sys.modules
@@ -68,9 +122,9 @@ def reseed():
         random.seed(int.from_bytes(os.urandom(32), "little"))
     numpy_random = modules.get("numpy.random")
     if numpy_random is not None:
-        # The whole state of a Mersenne twister: 624 words, all of them used up.
-        state = modules["numpy"].frombuffer(os.urandom(4 * 624), dtype="uint32")
-        numpy_random.set_state(("MT19937", state, 624))
+        # The whole state of a Mersenne twister, all of it used up.
+        state = modules["numpy"].frombuffer(os.urandom(4 * MT19937_WORDS), dtype="uint32")
+        numpy_random.set_state(("MT19937", state, MT19937_WORDS))
     uuid = modules.get("uuid")
     if uuid is not None:
         # libuuid keeps its node and clock sequence in C; Python's own uuid1 takes them from here.

@@ -8,6 +8,12 @@ HEADER = 5
 FIRST_READ = 64 << 10
 
 
+def frame(kind, payload=b""):
+    """The bytes of a frame; of a large one, without its payload."""
+    header = kind + len(payload).to_bytes(4, "little")
+    return header + payload if len(payload) < FIRST_READ else header
+
+
 class Link:
     """One end of the socket, blocking."""
 
@@ -18,15 +24,19 @@ class Link:
         self._input = b""
 
     def send(self, kind, payload=b""):
-        frame = kind + len(payload).to_bytes(4, "little")
-        if len(payload) < FIRST_READ:
-            self._socket.sendall(frame + payload)
-        else:
-            self._socket.sendall(frame)
+        self._socket.sendall(frame(kind, payload))
+        if len(payload) >= FIRST_READ:
             self._socket.sendall(payload)
 
     def send_json(self, kind, value):
         self.send(kind, json.dumps(value).encode())
+
+    def fileno(self):
+        return self._socket.fileno()
+
+    def heard(self, data):
+        """Takes bytes that somebody else has read from the socket."""
+        self._input += data
 
     def receive(self):
         """The next frame, as (kind, payload). Ends the process when the agent is gone."""
