@@ -150,6 +150,9 @@ fn a_missing_worker_is_named() {
 }
 
 #[test]
-fn awslambdaric_is_there_for_the_lab() {
+fn packages_are_there_for_the_lab() {
     assert!(common::lab::client().join("awslambdaric/__main__.py").is_file());
+    for (requirement, module) in common::lab::CONTRACT_PACKAGES {
+        assert!(common::lab::package(requirement, module).join(module).exists());
+    }
 }

@@ -40,7 +40,7 @@ const FUZZ_LONG: u32 = 300;
 /// How much to test.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// For a night: fuzz every target for five minutes, and again under the address sanitizer
+    /// For a night: fuzz every target for five minutes, and again under the address sanitizer; more deaths and longer soaks
     #[arg(long)]
     long: bool,
 }
@@ -50,13 +50,14 @@ struct Surroundings {
     programs: PathBuf,
     kernel: Option<PathBuf>,
     search_path: OsString,
+    long: bool,
 }
 
 /// Checks, sets up and tests. All of it runs, whatever fails; one failure fails the whole.
 pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let mut failures = checks::run_all(workspace);
     setup::run_all(workspace)?;
-    let surroundings = Surroundings::make(workspace)?;
+    let surroundings = Surroundings::make(workspace, options)?;
 
     step("building the tests");
     let targets = targets::build(workspace)?;
@@ -112,7 +113,7 @@ fn fuzz_all(workspace: &Workspace, options: &Options) -> Vec<String> {
 
 impl Surroundings {
     /// After the set-up, which they are made of.
-    fn make(workspace: &Workspace) -> anyhow::Result<Self> {
+    fn make(workspace: &Workspace, options: &Options) -> anyhow::Result<Self> {
         let cache = calve_image::Cache::from_env().ok();
         let kernel = cache
             .and_then(|cache| calve_image::kernel::ensure(&cache, &mut calve_image::Silent).ok());
@@ -121,11 +122,15 @@ impl Surroundings {
             // The tests that need it say so where there is none.
             kernel: kernel.and_then(|kernel| kernel.vmlinux.parent().map(PathBuf::from)),
             search_path: interpreters::search_path()?,
+            long: options.long,
         })
     }
 
     /// Puts a test into them. Where our programs are it must be told: its own folder is not theirs.
     fn of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        if self.long {
+            command.env("CALVE_TEST_LONG", "1");
+        }
         command.env("CALVE_WORKER", self.programs.join("calve-worker"));
         command.env("CALVE_AGENT", self.programs.join("calve-agent"));
         command.env("PATH", &self.search_path);

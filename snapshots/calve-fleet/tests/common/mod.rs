@@ -177,6 +177,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Whether tests are to take their time (`cargo xtask test --long`).
+pub fn is_long() -> bool {
+    std::env::var_os("CALVE_TEST_LONG").is_some()
+}
+
 pub fn kill_9(pid: u32) {
     use nix::sys::signal::{Signal, kill};
     kill(nix::unistd::Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();

@@ -61,22 +61,31 @@ pub(crate) fn run(event: &str, more: &[&str]) -> Said {
     python().calve(["run", "py", "--event", event].iter().chain(more))
 }
 
-/// Folder with AWS's runtime client for Python as PyPI has it. Installed here by the first who asks, and never in the
-/// lab, which has no network.
+/// Folder with AWS's runtime client for Python.
 pub(crate) fn client() -> PathBuf {
+    package(CLIENT, "awslambdaric")
+}
+
+/// Folder with a package, and what it needs, as PyPI has it. Installed here by the first who asks, and never in the lab,
+/// which has no network.
+pub(crate) fn package(requirement: &str, module: &str) -> PathBuf {
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = parent.join(CLIENT);
-    if !folder.join("awslambdaric").is_dir() {
+    let folder = parent.join(requirement);
+    if !folder.join(module).exists() {
         // Installed beside and renamed: half an install is not taken for a whole one.
         let fresh = tempfile::tempdir_in(parent).unwrap();
         let mut pip = Command::new("python3.11");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", CLIENT]);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]);
         let status = pip.arg("--target").arg(fresh.path()).status();
         assert!(
             status.is_ok_and(|s| s.success()),
-            "cannot install {CLIENT}: apt-get install python3-pip"
+            "cannot install {requirement}: apt-get install python3-pip"
         );
         std::fs::rename(fresh.keep(), &folder).unwrap();
     }
     folder
 }
+
+/// What the function of `functions/contract-python` imports: requirement and module.
+pub(crate) const CONTRACT_PACKAGES: [(&str, &str); 2] =
+    [("numpy==2.3.5", "numpy"), ("snapshot-restore-py==1.0.0", "snapshot_restore_py.py")];
