@@ -92,12 +92,12 @@ def handler(event, context):
         "now": time.time(),
         "machine": machine_id,
         "marks": marks,
-        "kernel": kernel_says(),
+        "kernel": kernel_says() if CALLS > 1 else [],
     }
 
 
 def kernel_says():
-    """What the guest's kernel has said that matters: lockups, stalls, clocks."""
+    """What the guest's kernel has said since the freeze that matters: lockups, stalls, clocks."""
     words = ("lockup", "stall", "hung", "unstable", "backwards", "Call Trace", "BUG")
     lines = []
     try:
@@ -109,7 +109,9 @@ def kernel_says():
             record = os.read(log, 8192).decode(errors="replace")
         except BlockingIOError:
             break
-        if any(word in record for word in words):
+        # Priority, number and microseconds since boot come first.
+        at = int(record.split(",", 3)[2]) / 1e6
+        if at >= FIRST["frozen_at"] and any(word in record for word in words):
             lines.append(record)
     os.close(log)
     return lines
