@@ -9,6 +9,7 @@ mod functions;
 mod html;
 mod linux;
 mod native;
+mod neighbour;
 mod peer;
 mod report;
 mod samples;

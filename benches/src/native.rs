@@ -16,6 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::facts::Facts;
 use crate::floor::{self, Floor};
+use crate::neighbour;
 use crate::samples::{Measured, Run, Unit, micros};
 
 /// Guest memory.
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Forks of one kind: each copies up to 64 MiB.
 const MOST_FORKS: usize = 30;
 /// Runs before the first that counts.
-const WARM_UP: usize = 5;
+pub(crate) const WARM_UP: usize = 5;
 
 /// Says `X` on the serial port and halts, again and again.
 const GUEST: &[u8] = &[
@@ -41,6 +42,7 @@ const GUEST: &[u8] = &[
 /// Measures everything that tiny guests can show.
 pub(crate) fn measure(samples: usize, floor: bool) -> anyhow::Result<Run> {
     let mut results = thaw_and_reset(samples, floor)?;
+    results.extend(neighbour::measure(samples)?);
     results.extend(births(samples)?);
     results.extend(forks(samples)?);
     Ok(Run { facts: Facts::here(), results })
@@ -61,14 +63,14 @@ impl Write for Ear {
     }
 }
 
-fn attachments() -> (Attachments, Receiver<Instant>) {
+pub(crate) fn attachments() -> (Attachments, Receiver<Instant>) {
     let (sender, heard) = channel();
     let console = Some(Box::new(Ear(sender)) as _);
     (Attachments { disks: Vec::new(), vsock: VsockHost::unconnected(3), console }, heard)
 }
 
 /// A machine that was frozen before its first instruction.
-struct Frozen {
+pub(crate) struct Frozen {
     hypervisor: Hypervisor,
     state: MachineState,
     memory: File,
@@ -76,7 +78,7 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let hypervisor = Hypervisor::open()?;
         let shell = Shell::new(&hypervisor, Shape::new(MIB, 1, 0)?)?;
         let mut kernel = tempfile::tempfile()?;
@@ -102,13 +104,13 @@ impl Frozen {
         }
     }
 
-    fn shell(&self) -> anyhow::Result<Shell> {
+    pub(crate) fn shell(&self) -> anyhow::Result<Shell> {
         Ok(Shell::new(&self.hypervisor, self.state.shape())?)
     }
 }
 
 /// A guest of the least ELF file with a PVH entry (a note of name `Xen`, type 18).
-fn elf(code: &[u8]) -> Vec<u8> {
+pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
     const ENTRY: u32 = 0x10_0000;
     let mut elf = Vec::new();
     elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
@@ -171,14 +173,14 @@ fn thaw_and_reset(samples: usize, floor: bool) -> anyhow::Result<Vec<Measured>> 
 }
 
 /// Takes a sample of each operation of a turn, or counts its failure as one of the first.
-fn take<const N: usize>(all: &mut [Measured; N], turn: anyhow::Result<[f64; N]>) {
+pub(crate) fn take<const N: usize>(all: &mut [Measured; N], turn: anyhow::Result<[f64; N]>) {
     match turn {
         Ok(samples) => all.iter_mut().zip(samples).for_each(|(m, sample)| m.samples.push(sample)),
         Err(error) => all[0].take(Err(error)),
     }
 }
 
-fn our_turn(frozen: &Frozen, shell: Shell) -> anyhow::Result<[f64; 3]> {
+pub(crate) fn our_turn(frozen: &Frozen, shell: Shell) -> anyhow::Result<[f64; 3]> {
     let (thaw, mut machine) = thaw_one(frozen, shell)?;
     let (running, still) = reset_one(frozen, &mut machine)?;
     Ok([thaw, still, running])

@@ -12,6 +12,7 @@ use std::time::Duration;
 use calve_fleet::{
     Access, BootSpec, Fleet, Isolation, Limiting, Limits, Options, Shape, WorkerError,
 };
+use calve_jail::cgroup::{self, Cgroups};
 use common::{ALPHABET, SILENCE, eventually, kernel, lives};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -106,6 +107,29 @@ fn however_far_a_worker_is_kept_apart_it_is_in_its_cgroup() {
         drop(machine);
         assert_eq!(folder.groups(), Vec::<PathBuf>::new());
     }
+}
+
+#[test]
+#[ignore = "needs the lab"]
+fn fleets_of_one_folder_leave_each_other_alone() {
+    let folder = Folder::new("calve-test-fleets");
+    let fleets = [0, 1].map(|_| fleet(Limits::under(&folder.0)));
+    let machines = fleets.each_ref().map(|fleet| start(fleet, SILENCE, 4));
+    assert_eq!(folder.groups().len(), 2);
+    // Nobody is in it yet, and its fleet lives: no sweep may take it.
+    let cgroups = Cgroups::open(&folder.0, false).unwrap();
+    let limits = cgroup::Limits {
+        memory: 1 << 20,
+        cpu_percent: 100,
+        cpu_weight: 100,
+        processes: 1,
+        io: vec![],
+    };
+    let waiting = cgroups.make(&limits).unwrap();
+    let third = fleet(Limits::under(&folder.0));
+    assert_eq!(folder.groups().len(), 3);
+    drop((machines, fleets, third, waiting));
+    assert_eq!(folder.groups(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //!  /sys/fs/cgroup ─ … ─ Cgroups (a folder, its controllers on) ─┬─ Cgroup PID-1   one worker, and what it copies itself to
-//!                                                               └─ Cgroup PID-2   (PID: of the fleet)
+//!                                                               └─ Cgroup PID-2   (PID: of the fleet's process)
 //! ```
 //!
 //! The fleet makes the group and sets its limits; the worker is born in it (clone3(2), `CLONE_INTO_CGROUP`), so that all that
 //! it ever takes is counted, and nothing has to be moved. A group goes with its handle. Those of a fleet that was killed are
-//! empty: the next fleet under the same folder removes them.
+//! empty and not locked any more: the next fleet under the same folder removes them.
 
 #[cfg(test)]
 mod tests;
@@ -21,12 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::kill;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::unistd::Pid;
 use thiserror::Error;
 
 /// Controllers that there must be.
@@ -101,7 +99,6 @@ pub struct Happenings {
 #[derive(Debug)]
 pub struct Cgroups {
     path: PathBuf,
-    made: AtomicU64,
 }
 
 impl Cgroups {
@@ -135,7 +132,7 @@ impl Cgroups {
         if !missing.is_empty() {
             return Err(CgroupError::Controllers { path, missing });
         }
-        let cgroups = Self { path, made: AtomicU64::new(0) };
+        let cgroups = Self { path };
         cgroups.sweep();
         Ok(cgroups)
     }
@@ -151,11 +148,8 @@ impl Cgroups {
     ///
     /// Where the kernel refuses the folder or a limit.
     pub fn make(&self, limits: &Limits) -> Result<Cgroup, CgroupError> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("{}-{number}", std::process::id()));
-        fs::create_dir(&path).map_err(step("make", &path))?;
+        let cgroup = self.make_empty()?;
         // From here on dropped with all that it has.
-        let cgroup = Cgroup { path };
         cgroup.limit_memory(limits.memory)?;
         // Where swap is not counted there is no such file, and nothing to forbid.
         match cgroup.set("memory.swap.max", "0") {
@@ -175,23 +169,54 @@ impl Cgroups {
         Ok(cgroup)
     }
 
-    /// Removes groups of fleets that have ended without removing them. Those that are in use refuse.
+    /// A folder that nobody else has, and that no sweep takes for a dead fleet's.
+    fn make_empty(&self) -> Result<Cgroup, CgroupError> {
+        /// Of this process, whatever number of fleets it has.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = self.path.join(format!("{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                // Left by a process that had this id, or by one that has it in another pid namespace.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(step("make", &path))?,
+            }
+            // A sweep that has come in between has removed it, and takes its time with that.
+            match lock(&path, FlockArg::LockShared) {
+                Ok(lock) if path.exists() => return Ok(Cgroup { path, _lock: lock }),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(step("lock", &path)(e)),
+            }
+        }
+    }
+
+    /// Removes groups of fleets that have ended without removing them: nobody holds their locks, and nobody is in them.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.split_once('-')?.0.parse().ok());
-            let is_gone = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
-            if owner.is_some_and(is_gone) {
+            // Its own files are there, too.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Ok(_lock) = lock(&entry.path(), FlockArg::LockExclusiveNonblock)
+            {
                 let _ = fs::remove_dir(entry.path());
             }
         }
     }
 }
 
+/// Locks a folder until the lock is dropped or this process ends.
+fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let folder = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    Flock::lock(folder, how).map_err(|(_, errno)| errno.into())
+}
+
 /// A worker's group. Dropping it kills whatever is still in it.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
+    /// Tells the sweeps of others that its fleet lives.
+    _lock: Flock<File>,
 }
 
 impl Cgroup {

@@ -134,8 +134,9 @@ impl Facts {
     }
 
     fn check_files(&self) -> Check {
-        /// Descriptors that the fleet holds for each machine: control socket, process, stream, two pipes.
-        const PER_MACHINE: u64 = 5;
+        /// Descriptors that the fleet holds for each machine: control socket, process, stream, two pipes, lock of
+        /// its cgroup.
+        const PER_MACHINE: u64 = 6;
         const COMFORTABLE: u64 = 100;
         let machines = self.open_files / PER_MACHINE;
         let found = format!("{}, for about {machines} machines at once", self.open_files);
