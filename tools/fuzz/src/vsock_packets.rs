@@ -462,7 +462,10 @@ pub fn seeds() -> Seeds {
         ("lie", lie.done()),
         ("clone", send(talk.u8(act::RELOAD), op::RW, 0, 0, 10).done()),
         // As often as it takes to have more streams than a state may name, were they all kept.
-        ("clones-without-buffers", [act::RELOAD; 180].into_iter().fold(Output::new().u8(0), Output::u8).done()),
+        (
+            "clones-without-buffers",
+            [act::RELOAD; 180].into_iter().fold(Output::new().u8(0), Output::u8).done(),
+        ),
         ("clone-of-a-connected", connect.u8(act::RELOAD).u8(act::POST).u8(16).done()),
     ]
 }
