@@ -73,6 +73,12 @@ pub(crate) fn intended() -> Option<PathBuf> {
     }
 }
 
+/// The same folder, made and made ready as a fleet would, or why it cannot be.
+pub(crate) fn tried() -> Option<Result<PathBuf, String>> {
+    let path = intended()?;
+    Some(Cgroups::open(&path, false).map(|_| path).map_err(|error| error.to_string()))
+}
+
 /// Makes cgroups for workers, where there are to be any.
 #[derive(Debug)]
 pub(crate) struct Limiter(Option<(Cgroups, Limits)>);

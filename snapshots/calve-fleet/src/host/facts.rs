@@ -22,8 +22,8 @@ pub struct Facts {
     pub kernel: String,
     /// Whether `/sys/fs/cgroup` is cgroup v2.
     pub cgroup_v2: bool,
-    /// Where workers' cgroups are to be, if anywhere.
-    pub cgroups: Option<PathBuf>,
+    /// Where workers' cgroups are to be, if anywhere, or why they cannot be there.
+    pub cgroups: Option<Result<PathBuf, String>>,
     /// Controllers of the root cgroup.
     pub controllers: Vec<String>,
     /// `MemAvailable`, KiB.
@@ -111,14 +111,21 @@ impl Facts {
         } else if !lacking.is_empty() {
             let found = format!("version 2 without {}", list(&lacking));
             other("cgroup", State::Poor, &found, "enable the controllers in the kernel")
-        } else if let Some(path) = &self.cgroups {
-            good(
-                "cgroup",
-                format!("version 2, each worker in one of its own in {}", path.display()),
-            )
         } else {
-            let remedy = "be root, or name a folder that was delegated to this user with CALVE_CGROUP; machines run without limits until then";
-            other("cgroup", State::Poor, "version 2, not used", remedy)
+            match &self.cgroups {
+                Some(Ok(path)) => {
+                    let path = path.display();
+                    good("cgroup", format!("version 2, each worker in one of its own in {path}"))
+                }
+                Some(Err(why)) => {
+                    let (found, remedy) = why.split_once(": ").unwrap_or((why, ""));
+                    other("cgroup", State::Poor, found, remedy)
+                }
+                None => {
+                    let remedy = "be root, or name a folder that was delegated to this user with CALVE_CGROUP; machines run without limits until then";
+                    other("cgroup", State::Poor, "version 2, not used", remedy)
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ impl Facts {
             kvm,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-            cgroups: crate::limits::intended(),
+            cgroups: crate::limits::tried(),
             controllers: words(&read("/sys/fs/cgroup/cgroup.controllers")),
             available_kib: available_kib(&read("/proc/meminfo")),
             user_namespaces: read("/proc/sys/user/max_user_namespaces").trim().parse().ok(),

@@ -8,7 +8,7 @@ fn server() -> Facts {
         modules: vec!["kvm_amd"],
         kvm: Some(Ok(())),
         cgroup_v2: true,
-        cgroups: Some("/sys/fs/cgroup/calve".into()),
+        cgroups: Some(Ok("/sys/fs/cgroup/calve".into())),
         controllers: ["cpu", "memory", "pids", "io"].map(String::from).to_vec(),
         available_kib: 8 << 20,
         user_namespaces: Some(1000),
@@ -53,6 +53,14 @@ fn a_missing_device_names_the_module() {
 fn a_closed_device_names_the_group() {
     let facts = Facts { device: Some(nix::libc::EACCES), ..server() };
     assert!(matches!(facts.verdict(), Err(HostError::NoAccess(_))));
+}
+
+#[test]
+fn cgroups_that_cannot_be_used_are_not_promised() {
+    let why = "the cgroup /a cannot have the controllers cpu: enable them above it".to_owned();
+    let check = find(&Facts { cgroups: Some(Err(why)), ..server() }, "cgroup");
+    assert_eq!((check.state, check.remedy.as_deref()), (State::Poor, Some("enable them above it")));
+    assert_eq!(find(&Facts { cgroups: None, ..server() }, "cgroup").state, State::Poor);
 }
 
 #[test]
