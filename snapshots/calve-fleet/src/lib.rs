@@ -29,7 +29,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`Fleet`] | births of workers, thaw, boot |
-//! | [`Frozen`], [`Clone`] | a verified snapshot, a machine thawed from it |
+//! | [`Frozen`], [`Clone`](struct@Clone) | a verified snapshot, a machine thawed from it |
 //! | [`LiveMachine`], [`Machine`] | a booted machine with an agent, one without |
 //! | [`Clone::fork`], [`Moment`] | a live machine becomes several, through memory alone |
 //! | [`build_snapshot`] | boot, or thaw of a runtime; start, warm, freeze, store |

@@ -26,7 +26,7 @@ pub struct Limits {
 
 impl Limits {
     /// What a worker takes besides its machine's memory, and room: it has about 1 MiB in use, its kernel some page tables
-    /// (1/512 of the machine's memory, which is why [`Limits::of`] adds a share of it), and 256 streams of the vsock may
+    /// (1/512 of the machine's memory, which is why a 64th of that is allowed on top), and 256 streams of the vsock may
     /// have 128 KiB each that nobody reads.
     pub const MEMORY_OVERHEAD: u64 = 64 << 20;
 
