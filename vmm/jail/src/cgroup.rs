@@ -113,6 +113,9 @@ impl Cgroups {
     pub fn open(path: impl Into<PathBuf>, io: bool) -> Result<Self, CgroupError> {
         let path = path.into();
         let above = path.parent().unwrap_or(&path);
+        if path.is_absolute() && !above.exists() {
+            return Err(step("find", above)(io::ErrorKind::NotFound.into()));
+        }
         if !is_v2(above) {
             return Err(CgroupError::NotV2(path));
         }

@@ -18,3 +18,9 @@ fn a_folder_outside_of_cgroup_v2_is_refused_and_not_made() {
     assert!(error.to_string().contains("CALVE_CGROUP"));
     assert!(!folder.exists());
 }
+
+#[test]
+fn only_the_last_part_of_a_path_may_be_missing() {
+    let error = Cgroups::open("/sys/fs/cgroup/calve-none/calve", false).unwrap_err();
+    assert!(error.to_string().starts_with("cannot find /sys/fs/cgroup/calve-none: "), "{error}");
+}
