@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, VmFd};
@@ -111,6 +112,18 @@ pub(crate) struct Parts {
     pub(crate) vm: Arc<VmFd>,
     pub(crate) ram: Ram,
     pub(crate) tables: PageTables,
+    /// Whether a thread of the machine can be awake while another loads its state.
+    pub(crate) spare_processor: bool,
+}
+
+impl Parts {
+    /// Has the first vCPU's thread wake up while this one gets its state ready. Where there is one processor for both,
+    /// it would only be in the way.
+    pub(crate) fn rouse(&self) {
+        if let Some(vcpu) = self.vcpus.first().filter(|_| self.spare_processor) {
+            vcpu.rouse();
+        }
+    }
 }
 
 impl Shell {
@@ -147,8 +160,20 @@ impl Shell {
         exits.watch(vcpus.iter().map(|vcpu| vcpu.kick().clone()).collect());
         let msrs = hypervisor.msrs();
         let tables = hypervisor.tables();
-        let parts =
-            Parts { vcpus, devices, serial, generation, exits, shape, msrs, vm, ram, tables };
+        let spare_processor = available_parallelism().is_ok_and(|processors| processors.get() > 1);
+        let parts = Parts {
+            vcpus,
+            devices,
+            serial,
+            generation,
+            exits,
+            shape,
+            msrs,
+            vm,
+            ram,
+            tables,
+            spare_processor,
+        };
         let deadline = hypervisor.has_tsc_deadline();
         let newborns = (0..).zip(&parts.vcpus).map(|(index, vcpu)| {
             let all = hypervisor.cpuid().as_slice();
@@ -253,6 +278,7 @@ pub(crate) fn load(
             None => saved.reload(fd, index),
         })??;
     }
+    parts.rouse();
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Whoever has the descriptor has the vCPU: the handle while it is parked, its thread while it runs. So a
-//! thaw loads state without a switch of threads, and wakes the vCPU's thread once, to run.
+//! thaw loads state without a switch of threads. It [rouses](Vcpu::rouse) the thread that is to run a moment before
+//! it is done, where there is a processor to spare, so that nobody waits for its waking up.
 
 pub(crate) mod cpuid;
 mod entry;
@@ -51,11 +52,19 @@ pub enum VcpuError {
 pub(crate) struct Vcpu {
     index: u8,
     kick: Arc<Kick>,
-    /// Hands the vCPU to its thread; `None` once the thread was told to end.
-    outbox: Option<Sender<VcpuFd>>,
+    /// To its thread; `None` once the thread was told to end.
+    outbox: Option<Sender<Order>>,
     parked: Mutex<Parked>,
     entered: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a vCPU's thread is told.
+enum Order {
+    /// Be awake: the vCPU will follow soon.
+    Rouse,
+    /// Run this vCPU.
+    Run(VcpuFd),
 }
 
 /// Where a vCPU is when it is not in the guest.
@@ -116,7 +125,16 @@ impl Vcpu {
         self.with(|_| ())?;
         let outbox = self.outbox.as_ref().ok_or(VcpuError::Gone(self.index))?;
         let Some(fd) = self.parked().fd.take() else { return Err(VcpuError::Gone(self.index)) };
-        outbox.send(fd).map_err(|_| VcpuError::Gone(self.index))
+        outbox.send(Order::Run(fd)).map_err(|_| VcpuError::Gone(self.index))
+    }
+
+    /// Wakes the thread of a parked vCPU, which is going to be needed. Without effect on anything but how soon it
+    /// takes its next order.
+    pub(crate) fn rouse(&self) {
+        if let Some(outbox) = &self.outbox {
+            // A thread that is gone is noticed by its next order.
+            let _ = outbox.send(Order::Rouse);
+        }
     }
 
     fn parked(&self) -> MutexGuard<'_, Parked> {
@@ -157,15 +175,22 @@ struct Runner {
 }
 
 impl Runner {
-    fn serve(self, orders: &Receiver<VcpuFd>, results: &Sender<VcpuFd>) {
+    fn serve(self, orders: &Receiver<Order>, results: &Sender<VcpuFd>) {
         let _guard = PanicGuard { vcpu: self.index, exits: self.exits.clone() };
-        while let Ok(mut fd) = orders.recv() {
-            self.entered.store(monotonic_ns(), Ordering::Release);
-            let exit = self.run(&mut fd);
-            // First the word, then the vCPU: whoever has it again knows of its end.
-            exit.into_iter().for_each(|exit| self.exits.report(exit));
-            // The handle may be gone.
-            let _ = results.send(fd);
+        let mut next = orders.recv();
+        while let Ok(order) = next {
+            next = match order {
+                Order::Rouse => patience::receive_soon(orders),
+                Order::Run(mut fd) => {
+                    self.entered.store(monotonic_ns(), Ordering::Release);
+                    let exit = self.run(&mut fd);
+                    // First the word, then the vCPU: whoever has it again knows of its end.
+                    exit.into_iter().for_each(|exit| self.exits.report(exit));
+                    // The handle may be gone.
+                    let _ = results.send(fd);
+                    orders.recv()
+                }
+            };
         }
     }
 
