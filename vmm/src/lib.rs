@@ -44,6 +44,7 @@ mod serial;
 pub mod shape;
 pub mod shell;
 pub mod state;
+mod thread;
 mod vcpu;
 pub mod virtio;
 
@@ -55,4 +56,5 @@ pub use serial::Console;
 pub use shape::{Shape, ShapeError};
 pub use shell::{Attachments, Shell, ShellError, ThawMemory};
 pub use state::{MachineState, Section, StateError};
+pub use thread::Thread;
 pub use virtio::{Access, Disk, HostPorts, VsockHost};

@@ -33,6 +33,7 @@ use crate::platform::{self, PlatformError, PlatformState};
 use crate::serial::{Console, SerialPort};
 use crate::shape::Shape;
 use crate::state::MachineState;
+use crate::thread::{Confine, Thread};
 use crate::vcpu::newborn::Newborn;
 use crate::vcpu::state::VcpuStateError;
 use crate::vcpu::{Vcpu, VcpuError, cpuid};
@@ -133,6 +134,21 @@ impl Shell {
     ///
     /// Whatever KVM or the kernel refuses, with the call's name.
     pub fn new(hypervisor: &Hypervisor, shape: Shape) -> Result<Self, ShellError> {
+        Self::confined(hypervisor, shape, |_| Ok(()))
+    }
+
+    /// Like [`Shell::new`]; each thread of the machine first runs `confine` on itself, for instance to install its
+    /// seccomp filter. This returns when all have. A machine has no thread that was not confined.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shell::new`], and what `confine` returns.
+    pub fn confined(
+        hypervisor: &Hypervisor,
+        shape: Shape,
+        confine: impl Fn(Thread) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Result<Self, ShellError> {
+        let confine = Confine::new(confine);
         // Before the VM, so that it is dropped after the VM on every way out of here.
         let ram = Ram::reserve(&shape)?;
         let vm = Arc::new(hypervisor.create_vm()?);
@@ -145,7 +161,8 @@ impl Shell {
             .map(|(index, kind)| device_slot(&vm, index, kind))
             .collect::<Result<Vec<_>, _>>()?;
         let devices =
-            DeviceThread::spawn(ram.guest().clone(), slots).map_err(ShellError::Devices)?;
+            DeviceThread::spawn_confined(ram.guest().clone(), slots, confine.of(Thread::Devices))
+                .map_err(ShellError::Devices)?;
         let bus = Arc::new(Bus::new(serial.clone(), devices.transports().to_vec()));
         let exits = Arc::new(ExitSlot::new().map_err(|e| ShellError::Call("eventfd", e))?);
         let run_size = hypervisor.run_size()?;
@@ -154,7 +171,8 @@ impl Shell {
                 let fd = vm
                     .create_vcpu(index.into())
                     .map_err(|e| ShellError::Call("KVM_CREATE_VCPU", e.into()))?;
-                Ok(Vcpu::spawn(index, fd, run_size, bus.clone(), exits.clone())?)
+                let confine = confine.of(Thread::Vcpu);
+                Ok(Vcpu::spawn(index, fd, run_size, bus.clone(), exits.clone(), confine)?)
             })
             .collect::<Result<Vec<_>, ShellError>>()?;
         exits.watch(vcpus.iter().map(|vcpu| vcpu.kick().clone()).collect());

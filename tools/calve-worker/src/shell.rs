@@ -54,10 +54,20 @@ fn birth(
 ) -> Result<Born, Refused> {
     let shape = shape(socket)?;
     let hypervisor = hypervisor.during(Stage::Shell)?;
-    let shell = Shell::new(&hypervisor, shape).during(Stage::Shell)?;
+    let threads = inside.threads();
+    let shut = move |thread| threads.shut(kind(thread)).map_err(std::io::Error::other);
+    let shell = Shell::confined(&hypervisor, shape, shut).during(Stage::Shell)?;
     // Every thread is there: nothing from here on makes one.
     inside.seal().during(Stage::Jail)?;
     Ok(Born { hypervisor, shell, at_ns: monotonic_ns() })
+}
+
+/// Which calls a thread of the machine needs.
+fn kind(thread: calve_vmm::Thread) -> calve_jail::Thread {
+    match thread {
+        calve_vmm::Thread::Vcpu => calve_jail::Thread::Vcpu,
+        calve_vmm::Thread::Devices => calve_jail::Thread::Devices,
+    }
 }
 
 fn shape(socket: &Socket) -> Result<Shape, Refused> {

@@ -32,6 +32,12 @@ pub enum JailError {
     /// The filter cannot be made: the table is wrong for this architecture.
     #[error("the seccomp table cannot be compiled")]
     Compile(#[source] seccompiler::BackendError),
+    /// A thread would go on without a filter.
+    #[error("{open} threads of the worker have not shut themselves in")]
+    Open {
+        /// How many.
+        open: usize,
+    },
     /// The kernel does not take the filter.
     #[error("the kernel does not take the seccomp filter: use one with CONFIG_SECCOMP_FILTER")]
     Install(#[source] seccompiler::Error),

@@ -1,9 +1,9 @@
 //! The jail around a worker process, entered in two steps.
 //!
 //! ```text
-//!  Jail::new ── enter() ──► Inside ── seal() ──► Sealed
-//!               opens what has a       once everything that takes a new thread is
-//!               path on its way        done, and before a guest runs
+//!  Jail::new ── enter() ──► Inside ── threads().shut(kind), on each new thread ── seal() ──► Sealed
+//!               opens what has a                                                 once all threads are there,
+//!               path on its way                                                  and before a guest runs
 //! ```
 //!
 //! | what | keeps a worker that a guest has taken over from |
@@ -19,14 +19,10 @@
 //! | no core dumps, few open files | leaving guest memory on disk, exhausting the file table |
 //! | no new privileges | set-user-id programs |
 //! | no capabilities, even of root | whatever root may that its files do not say: other users' processes, physical addresses, devices |
-//! | a seccomp filter on every thread | all system calls but those in [`seccomp::table`] |
+//! | a seccomp filter for each kind of thread | all system calls but those that [`seccomp::table`] has for it |
 //!
 //! The namespaces are user, mount, pid, network, IPC, UTS and cgroup; see [`Isolation`]. A worker without privileges
 //! keeps the user who started it: two such workers are kept apart by their namespaces and filters, not by their user.
-//!
-//! # What is not here yet
-//!
-//! A filter for each kind of thread.
 
 pub mod cgroup;
 mod descriptors;
@@ -35,9 +31,11 @@ mod isolation;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 pub use error::JailError;
 pub use isolation::Isolation;
+pub use threads::{Thread, Threads};
 
 use std::path::PathBuf;
 
@@ -51,6 +49,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, getpid, getppid, setsid};
 
 use isolation::Parent;
+use threads::Census;
 
 /// What a worker is shut into.
 #[derive(Clone, Debug)]
@@ -64,7 +63,10 @@ pub struct Jail {
 /// A process that has entered its jail but can still open files and start threads.
 #[derive(Debug)]
 #[must_use = "a jail is not closed until it is sealed"]
-pub struct Inside(());
+pub struct Inside {
+    threads: Threads,
+    census: Census,
+}
 
 impl Jail {
     /// Open files of one machine: some 20 from the fleet, KVM's own, two eventfds for each queue,
@@ -128,6 +130,7 @@ impl Jail {
         setrlimit(Resource::RLIMIT_NOFILE, self.open_files, self.open_files)
             .map_err(step("limit open files"))?;
         let opened = open();
+        let census = Census::open().map_err(|e| JailError::file("count its threads", &e))?;
         if self.isolation != Isolation::None {
             isolation::isolate(self.isolation)?;
         }
@@ -138,7 +141,7 @@ impl Jail {
         if !parent.lives().map_err(step("look for its parent"))? {
             return Err(JailError::Orphan);
         }
-        Ok((Inside(()), opened))
+        Ok((Inside { threads: Threads::default(), census }, opened))
     }
 }
 
@@ -155,14 +158,23 @@ fn drop_capabilities() -> Result<(), CapsError> {
 }
 
 impl Inside {
-    /// Closes the door: from now on no thread of the process, present or future, makes a system
-    /// call that is not in the [table](seccomp::table). The kernel kills the process at the first
-    /// that does.
+    /// What each other thread of this process is to shut itself with.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
+    }
+
+    /// Closes the door behind this thread, the last: none makes a system call any more that is not in the
+    /// [table](seccomp::table) for it, or starts another. The kernel kills the process at the first that does.
     ///
     /// # Errors
     ///
-    /// When the kernel does not take the filter. The process must end then.
+    /// When the kernel does not take the filter, or a thread has not shut itself. The process must end then.
     pub fn seal(self) -> Result<(), JailError> {
-        seccomp::install()
+        let (shut, all) = (self.threads.shut_so_far(), self.census.take()?);
+        if all != shut + 1 {
+            return Err(JailError::Open { open: all.saturating_sub(shut + 1) });
+        }
+        drop(self.census);
+        seccomp::install(Thread::Main)
     }
 }

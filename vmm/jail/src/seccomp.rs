@@ -1,4 +1,4 @@
-//! The filter: an allow-list with checked arguments; everything else kills the process.
+//! The filters: for each kind of thread an allow-list with checked arguments; everything else kills the process.
 
 pub mod table;
 
@@ -9,16 +9,16 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use crate::JailError;
+use crate::{JailError, Thread};
 use table::{Check, Entry};
 
-/// Compiles the table and installs it on all threads of the process.
-pub(crate) fn install() -> Result<(), JailError> {
-    let program = compile(&table::allowed(std::process::id()))?;
-    seccompiler::apply_filter_all_threads(&program).map_err(JailError::Install)
+/// Compiles what a thread may call and installs it on the calling one.
+pub(crate) fn install(thread: Thread) -> Result<(), JailError> {
+    let program = compile(&table::allowed(thread))?;
+    seccompiler::apply_filter(&program).map_err(JailError::Install)
 }
 
-fn compile(entries: &[Entry]) -> Result<BpfProgram, JailError> {
+pub(crate) fn compile(entries: &[Entry]) -> Result<BpfProgram, JailError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for entry in entries {
         let alternatives = rules.entry(entry.call).or_default();
@@ -40,6 +40,7 @@ fn compile(entries: &[Entry]) -> Result<BpfProgram, JailError> {
 fn condition(check: &Check) -> Result<SeccompCondition, seccompiler::BackendError> {
     let (argument, operator, value) = match *check {
         Check::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
+        Check::IsSelf(argument) => (argument, SeccompCmpOp::Eq, u64::from(std::process::id())),
         Check::Has(argument, bits) => (argument, SeccompCmpOp::MaskedEq(bits), bits),
         Check::Lacks(argument, bits) => (argument, SeccompCmpOp::MaskedEq(bits), 0),
     };

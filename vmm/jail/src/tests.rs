@@ -1,22 +1,45 @@
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use super::seccomp::table::{Check, allowed};
+use super::seccomp::compile;
+use super::seccomp::table::{Check, Entry, allowed};
 use super::*;
 
 /// Runs one ignored test of this binary as a process of its own and says how that ended.
 fn child(test: &str) -> std::process::ExitStatus {
     let program = std::env::current_exe().unwrap();
     let args = ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"];
-    let output = Command::new(program).args(args).output().unwrap();
+    // One heap for all threads, as a worker has: more are made with other calls.
+    let output = Command::new(program).args(args).env("MALLOC_ARENA_MAX", "1").output().unwrap();
     output.status
 }
 
+/// What [`enter`]'s copy was killed by, from how the process around it ended.
+fn killed_by(test: &str) -> Option<i32> {
+    child(test).code().and_then(|code| code.checked_sub(KILLED)).filter(|signal| *signal > 0)
+}
+
+/// As a shell says that a signal ended a program.
+const KILLED: i32 = 128;
+
+/// Goes on in a copy of this process, which has one thread, and not the test harness's as well; this one ends as that does.
+#[allow(unsafe_code)]
 fn enter() -> Inside {
+    // SAFETY: the harness waits for this thread and holds no lock that its copy would need.
+    let copy = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    if copy != 0 {
+        let copy = nix::unistd::Pid::from_raw(libc::pid_t::try_from(copy).unwrap());
+        match nix::sys::wait::waitpid(copy, None).unwrap() {
+            nix::sys::wait::WaitStatus::Exited(_, status) => exit_group(status),
+            nix::sys::wait::WaitStatus::Signaled(_, signal, _) => {
+                exit_group(KILLED + signal as i32)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     Jail::new(std::os::unix::process::parent_id()).enter(|| ()).unwrap().0
 }
 
@@ -27,37 +50,50 @@ fn a_sealed_process_does_what_the_table_allows() {
 
 #[test]
 fn a_sealed_process_that_opens_a_path_is_killed() {
-    assert_eq!(child("tests::child_opens_a_path").signal(), Some(Signal::SIGSYS as i32));
+    assert_eq!(killed_by("tests::child_opens_a_path"), Some(Signal::SIGSYS as i32));
 }
 
 #[test]
-fn a_thread_from_before_the_seal_is_bound_by_it() {
-    assert_eq!(child("tests::child_thread_opens_a_path").signal(), Some(Signal::SIGSYS as i32));
+fn a_thread_that_has_shut_itself_is_bound_by_that() {
+    assert_eq!(killed_by("tests::child_thread_opens_a_path"), Some(Signal::SIGSYS as i32));
 }
 
 #[test]
-fn threads_that_have_not_had_their_first_turn_survive_the_seal() {
-    assert!(child("tests::child_seals_over_new_threads").success());
+fn a_jail_is_not_sealed_while_a_thread_is_open() {
+    assert!(child("tests::child_forgets_a_thread").success());
+}
+
+#[test]
+fn threads_work_and_end_behind_the_seal() {
+    assert!(child("tests::child_ends_its_threads").success());
+}
+
+#[test]
+fn a_sealed_process_aborts_from_any_thread() {
+    for test in ["child_aborts", "child_aborts_in_a_vcpu", "child_aborts_in_a_device"] {
+        let killed_by = killed_by(&format!("tests::{test}"));
+        assert_eq!(killed_by, Some(Signal::SIGABRT as i32), "{test}");
+    }
 }
 
 #[test]
 fn a_sealed_process_that_maps_code_is_killed() {
-    assert_eq!(child("tests::child_maps_code").signal(), Some(Signal::SIGSYS as i32));
+    assert_eq!(killed_by("tests::child_maps_code"), Some(Signal::SIGSYS as i32));
 }
 
 #[test]
 fn a_sealed_process_that_makes_a_datagram_socket_is_killed() {
-    assert_eq!(child("tests::child_makes_datagrams").signal(), Some(Signal::SIGSYS as i32));
+    assert_eq!(killed_by("tests::child_makes_datagrams"), Some(Signal::SIGSYS as i32));
 }
 
 #[test]
 fn a_sealed_process_copies_itself_and_makes_nothing_else() {
     assert!(child("tests::child_copies_itself").success());
-    assert_eq!(child("tests::child_makes_a_thread").signal(), Some(Signal::SIGSYS as i32));
+    assert_eq!(killed_by("tests::child_makes_a_thread"), Some(Signal::SIGSYS as i32));
 }
 
 #[test]
-fn a_sealed_process_dies_of_every_call_that_is_not_in_the_table() {
+fn a_shut_thread_dies_of_every_call_that_the_table_does_not_have_for_it() {
     assert!(child("tests::child_tries_every_call").success());
 }
 
@@ -79,9 +115,10 @@ fn child_stays_in_bounds() {
     let limit = nix::sys::resource::getrlimit(Resource::RLIMIT_CORE).unwrap();
     assert_eq!(limit, (0, 0));
     inside.seal().unwrap();
-    let (mut a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
-    std::io::Write::write_all(&mut a, b"x").unwrap();
-    std::io::Read::read_exact(&mut b, &mut [0]).unwrap();
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create("kept", flags).unwrap());
+    std::io::Write::write_all(&mut file, b"x").unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut [0], 0).unwrap();
     drop((kept, vec![0_u8; 1 << 20]));
     exit_group(0);
 }
@@ -121,7 +158,7 @@ fn call_numbers() -> impl Iterator<Item = i64> {
 }
 
 /// Arguments that no entry for this call allows, or none where every call of it is allowed.
-fn refused_arguments(table: &[super::seccomp::table::Entry], call: i64) -> Option<[u64; 6]> {
+fn refused_arguments(table: &[Entry], call: i64) -> Option<[u64; 6]> {
     let mut arguments = [0xdead_beef; 6];
     for entry in table.iter().filter(|entry| entry.call == call) {
         if entry.checks.is_empty() {
@@ -132,6 +169,7 @@ fn refused_arguments(table: &[super::seccomp::table::Entry], call: i64) -> Optio
                 Check::Is(argument, value) => {
                     assert_ne!(arguments[usize::from(argument)], value, "call {call}");
                 }
+                Check::IsSelf(argument) => arguments[usize::from(argument)] = 1 << 30,
                 Check::Has(argument, _) => arguments[usize::from(argument)] = 0,
                 Check::Lacks(argument, bits) => arguments[usize::from(argument)] = bits,
             }
@@ -145,24 +183,28 @@ fn refused_arguments(table: &[super::seccomp::table::Entry], call: i64) -> Optio
 #[allow(unsafe_code)]
 fn child_tries_every_call() {
     let inside = enter();
-    let table = allowed(std::process::id());
-    inside.seal().unwrap();
     let mut survived = Vec::new();
-    for call in call_numbers() {
-        let Some([a, b, c, d, e, f]) = refused_arguments(&table, call) else { continue };
-        // SAFETY: the child makes one call that its filter is to kill it for, and ends.
-        let copy = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-        if copy == 0 {
-            // SAFETY: as above; the arguments are no addresses of ours.
-            unsafe { libc::syscall(call, a, b, c, d, e, f) };
-            exit_group(0);
-        }
-        let copy = nix::unistd::Pid::from_raw(libc::pid_t::try_from(copy).unwrap());
-        let status = nix::sys::wait::waitpid(copy, None).unwrap();
-        if !matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGSYS, _)) {
-            survived.push((call, status));
+    for thread in Thread::ALL {
+        let table = allowed(thread);
+        let filter = compile(&table).unwrap();
+        for call in call_numbers() {
+            let Some([a, b, c, d, e, f]) = refused_arguments(&table, call) else { continue };
+            // SAFETY: the copy takes a filter, makes one call that it is to be killed for, and ends.
+            let copy = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+            if copy == 0 {
+                seccompiler::apply_filter(&filter).unwrap();
+                // SAFETY: as above; the arguments are no addresses of ours.
+                unsafe { libc::syscall(call, a, b, c, d, e, f) };
+                exit_group(0);
+            }
+            let copy = nix::unistd::Pid::from_raw(libc::pid_t::try_from(copy).unwrap());
+            let status = nix::sys::wait::waitpid(copy, None).unwrap();
+            if !matches!(status, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGSYS, _)) {
+                survived.push((thread, call, status));
+            }
         }
     }
+    drop(inside);
     eprintln!("survived: {survived:?}");
     exit_group(libc::c_int::from(!survived.is_empty()));
 }
@@ -178,12 +220,9 @@ fn child_opens_a_path() {
 #[test]
 #[ignore = "a process of its own, run by another test"]
 fn child_thread_opens_a_path() {
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
-        let _ = wait.recv();
-        let _ = std::fs::File::open("/dev/null");
-    });
-    enter().seal().unwrap();
+    let inside = enter();
+    let (go, thread) = shut(&inside, Thread::Devices, || drop(std::fs::File::open("/dev/null")));
+    inside.seal().unwrap();
     go.send(()).unwrap();
     let _ = thread.join();
     exit_group(0);
@@ -191,12 +230,74 @@ fn child_thread_opens_a_path() {
 
 #[test]
 #[ignore = "a process of its own, run by another test"]
-fn child_seals_over_new_threads() {
+fn child_forgets_a_thread() {
     let inside = enter();
-    let start = |n: usize| std::thread::Builder::new().name(format!("new{n}")).spawn(|| ());
-    let threads: Vec<_> = (0..32).map(|n| start(n).unwrap()).collect();
+    let (_go, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || wait.recv());
+    let sealed = inside.seal();
+    exit_group(libc::c_int::from(!matches!(sealed, Err(JailError::Open { open: 1 }))));
+}
+
+/// A thread that has shut itself in, and what lets it go on from there.
+fn shut(
+    inside: &Inside,
+    kind: Thread,
+    then: impl FnOnce() + Send + 'static,
+) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let threads = inside.threads();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (done, ready) = std::sync::mpsc::channel();
+    let body = move || {
+        threads.shut(kind).unwrap();
+        done.send(()).unwrap();
+        wait.recv().unwrap();
+        then();
+    };
+    let thread = std::thread::Builder::new().name(format!("{kind:?}")).spawn(body).unwrap();
+    ready.recv().unwrap();
+    (go, thread)
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_ends_its_threads() {
+    let inside = enter();
+    let work = || drop(vec![1_u8; 1 << 20]);
+    let kinds = [Thread::Vcpu, Thread::Devices].into_iter().cycle().take(32);
+    let threads: Vec<_> = kinds.map(|kind| shut(&inside, kind, work)).collect();
     inside.seal().unwrap();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for (go, thread) in threads {
+        go.send(()).unwrap();
+        thread.join().unwrap();
+    }
+    exit_group(0);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_aborts() {
+    enter().seal().unwrap();
+    std::process::abort();
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_aborts_in_a_vcpu() {
+    abort_in(Thread::Vcpu);
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_aborts_in_a_device() {
+    abort_in(Thread::Devices);
+}
+
+fn abort_in(kind: Thread) {
+    let inside = enter();
+    let (go, thread) = shut(&inside, kind, || std::process::abort());
+    inside.seal().unwrap();
+    go.send(()).unwrap();
+    let _ = thread.join();
     exit_group(0);
 }
 
@@ -263,28 +364,45 @@ fn no_call_of_the_table_opens_creates_or_reaches_out() {
         libc::SYS_userfaultfd,
         libc::SYS_mount,
     ];
-    let calls: BTreeSet<i64> = allowed(1).iter().map(|entry| entry.call).collect();
-    assert!(forbidden.iter().all(|call| !calls.contains(call)));
+    for thread in Thread::ALL {
+        let calls: BTreeSet<i64> = allowed(thread).iter().map(|entry| entry.call).collect();
+        assert!(forbidden.iter().all(|call| !calls.contains(call)), "{thread:?}");
+    }
     // A copy of oneself, and nothing that shares with it.
-    let mut clones = allowed(1).into_iter().filter(|entry| entry.call == libc::SYS_clone);
-    let plain = vec![Check::Is(0, u64::try_from(libc::SIGCHLD).unwrap())];
-    assert_eq!(clones.next().map(|entry| entry.checks), Some(plain));
-    assert!(clones.next().is_none());
+    let clones = |thread| allowed(thread).into_iter().filter(|entry| entry.call == libc::SYS_clone);
+    let plain = Check::Is(0, u64::try_from(libc::SIGCHLD).unwrap());
+    assert_eq!(clones(Thread::Main).map(|entry| entry.checks).collect::<Vec<_>>(), [[plain]]);
+    assert_eq!(clones(Thread::Vcpu).chain(clones(Thread::Devices)).count(), 0);
 }
 
 #[test]
-fn no_call_is_both_free_and_checked() {
-    let table = allowed(1);
-    for entry in &table {
-        let free = table.iter().any(|e| e.call == entry.call && e.checks.is_empty());
-        assert_eq!(free, entry.checks.is_empty(), "call {}", entry.call);
+fn no_call_is_in_a_threads_table_twice_or_both_free_and_checked() {
+    for thread in Thread::ALL {
+        let table = allowed(thread);
+        for (n, entry) in table.iter().enumerate() {
+            let free = table.iter().any(|e| e.call == entry.call && e.checks.is_empty());
+            assert_eq!(free, entry.checks.is_empty(), "call {}", entry.call);
+            assert!(!table[n + 1..].contains(entry), "call {} of {thread:?}", entry.call);
+        }
     }
+}
+
+#[test]
+fn only_the_thread_of_a_vcpu_runs_it_and_only_the_main_thread_loads_it() {
+    let may = |thread, request| {
+        let arguments = [7, request, 0, 0, 0, 0];
+        allowed(thread).iter().any(|e| e.allows(1, libc::SYS_ioctl, &arguments))
+    };
+    let who = |request| Thread::ALL.into_iter().filter(|&t| may(t, request)).collect::<Vec<_>>();
+    assert_eq!(who(0xae80), [Thread::Vcpu], "KVM_RUN");
+    assert_eq!(who(0x4138_ae84), [Thread::Main], "KVM_SET_SREGS");
+    assert_eq!(who(0xc060_6610), [Thread::Main], "PAGEMAP_SCAN");
 }
 
 /// Numbers as `strace` prints them and the kernel's headers give them.
 #[test]
 fn ioctl_numbers_are_the_kernels() {
-    let table = allowed(1);
+    let table: Vec<_> = Thread::ALL.into_iter().flat_map(allowed).collect();
     let has = |request| table.iter().any(|e| e.checks == [Check::Is(1, request)]);
     for request in [0xae80_u64, 0x8090_ae81, 0x4090_ae82, 0x8138_ae83, 0x4138_ae84, 0xc208_ae62] {
         assert!(has(request), "{request:#x}");

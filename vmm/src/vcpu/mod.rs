@@ -43,6 +43,9 @@ pub enum VcpuError {
     /// No thread.
     #[error("cannot start the thread of vCPU {0}")]
     Spawn(u8, #[source] io::Error),
+    /// The thread cannot be confined as its machine's owner wants it.
+    #[error("cannot confine the thread of vCPU {0}")]
+    Confine(u8, #[source] io::Error),
     /// The thread has ended, which it only does when the machine is dropped or it panicked.
     #[error("the thread of vCPU {0} is gone")]
     Gone(u8),
@@ -76,13 +79,14 @@ struct Parked {
 }
 
 impl Vcpu {
-    /// Starts the thread of a vCPU, which is parked; returns when it has started.
+    /// Starts the thread of a vCPU, which is parked; returns when it has started and run `confine` on itself.
     pub(crate) fn spawn(
         index: u8,
         fd: VcpuFd,
         run_size: usize,
         bus: Arc<Bus>,
         exits: Arc<ExitSlot>,
+        confine: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, VcpuError> {
         kick::install_handler();
         let kick = Arc::new(Kick::new(&fd, run_size).map_err(|e| VcpuError::Map(index, e))?);
@@ -93,15 +97,18 @@ impl Vcpu {
         let runner = Runner { index, bus, exits, kick: kick.clone(), entered: entered.clone() };
         let body = move || {
             runner.kick.adopt();
+            let result = confine();
+            let go_on = result.is_ok();
             // The receiver waits below; it is gone only if the spawning thread died.
-            let _ = started.send(());
-            runner.serve(&orders, &results);
+            let _ = started.send(result);
+            if go_on {
+                runner.serve(&orders, &results);
+            }
         };
         let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(body);
         let thread = thread.map_err(|e| VcpuError::Spawn(index, e))?;
-        // A seccomp filter that a caller installs next must not meet a thread that is still making
-        // the system calls of its start.
-        ready.recv().map_err(|_| VcpuError::Gone(index))?;
+        let confined = ready.recv().map_err(|_| VcpuError::Gone(index))?;
+        confined.map_err(|e| VcpuError::Confine(index, e))?;
         let parked = Mutex::new(Parked { fd: Some(fd), inbox });
         Ok(Self { index, kick, outbox: Some(outbox), parked, entered, thread: Some(thread) })
     }
