@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::manifest::{MANIFEST_VERSION, ManifestError};
 use crate::state::StateError;
 use crate::workset::WorksetError;
-use crate::{Architecture, Digest};
+use crate::{Architecture, Digest, MalformedSignature};
 
 /// An operation of the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,35 @@ pub enum Error {
         missing: Vec<String>,
     },
 
+    /// This host goes by signatures, and nobody it trusts has signed.
+    #[error(
+        "snapshot `{name}` is not signed by anybody whom this host trusts; \
+         sign it with `calve snapshot sign`, or add its signer's public key"
+    )]
+    Unsigned {
+        /// The snapshot.
+        name: String,
+    },
+
+    /// What stands under a trusted key's name is not its signature.
+    #[error(
+        "snapshot `{name}` has a forged signature of key {key}, which did not sign this snapshot under this name; \
+         find out who put it there"
+    )]
+    WronglySigned {
+        /// The snapshot.
+        name: String,
+        /// The key, in hex.
+        key: String,
+    },
+
+    /// Somebody else has built the name anew.
+    #[error("snapshot `{name}` was replaced meanwhile; try again")]
+    Replaced {
+        /// The snapshot.
+        name: String,
+    },
+
     /// A file is not what the manifest says.
     #[error("snapshot `{name}`: {file} is damaged; rebuild it with `calve snapshot build`")]
     Damaged {
@@ -188,6 +217,9 @@ pub enum Damage {
     /// It does not parse.
     #[error(transparent)]
     Workset(#[from] WorksetError),
+    /// It does not parse.
+    #[error(transparent)]
+    Signatures(#[from] MalformedSignature),
     /// It holds a machine of another architecture than the manifest.
     #[error("its architecture is not the manifest's")]
     Architecture,

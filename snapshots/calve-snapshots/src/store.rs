@@ -6,6 +6,7 @@
 //!   snapshots/<id>/       manifest.json, state, memory.0, …; id = SHA-256 of manifest.json
 //!   images/<digest>       kernels, root and code images, each once
 //!   stamps/<digest>       which file was found to have that digest (see `stamp`)
+//!   signatures/<name>     who vouches that the name stands for what it does (see `signature`)
 //!   tmp/<name>/           the draft of <name>, locked by its builder
 //!   tmp/.link-<name>      the link on its way into names/
 //! ```
@@ -27,12 +28,13 @@ use nix::fcntl::FlockArg;
 use nix::unistd::geteuid;
 
 use crate::snapshot::{self, Found};
-use crate::{Digest, Error, Host, Inspection, Manifest, Progress, Snapshot, Verify};
+use crate::{Digest, Error, Host, Inspection, Manifest, Progress, Snapshot, TrustedKeys, Verify};
 
 mod collect;
 mod dir;
 mod draft;
 mod name;
+mod signatures;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -53,7 +55,9 @@ pub struct Store {
     snapshots: Dir,
     pub(crate) images: Dir,
     stamps: Dir,
+    signatures: Dir,
     tmp: Dir,
+    trusted: Option<TrustedKeys>,
 }
 
 /// A name in the store.
@@ -78,12 +82,21 @@ impl Store {
             snapshots: root.subdir_or_create("snapshots")?,
             images: root.subdir_or_create("images")?,
             stamps: root.subdir_or_create("stamps")?,
+            signatures: root.subdir_or_create("signatures")?,
             tmp: root.subdir_or_create("tmp")?,
             root,
+            trusted: None,
         };
         // Hygiene, not correctness: a store on a read-only file system opens all the same.
         let _ = store.sweep();
         Ok(store)
+    }
+
+    /// From now on opens only what one of these keys has [signed](Store::sign), and reads all of it each time: who can
+    /// change a snapshot could change its stamps, too.
+    #[must_use]
+    pub fn trusting(self, keys: TrustedKeys) -> Self {
+        Self { trusted: Some(keys), ..self }
     }
 
     /// Where the store is.
@@ -99,17 +112,19 @@ impl Store {
 
     /// Opens the snapshot `name` if `host` can run it, checked as far as `verify` says.
     pub fn snapshot(&self, name: &str, host: &Host, verify: Verify) -> Result<Snapshot, Error> {
-        snapshot::open(self, name, Some(host), verify, &mut |_, _| {})
+        snapshot::open(self, name, Some(host), verify, self.trusted.as_ref(), &mut |_, _| {})
     }
 
     /// Reads back every byte of the snapshot `name` and its images. Does not ask for a host.
     pub fn verify(&self, name: &str, progress: Progress<'_>) -> Result<Snapshot, Error> {
-        snapshot::open(self, name, None, Verify::Full, progress)
+        snapshot::open(self, name, None, Verify::Full, self.trusted.as_ref(), progress)
     }
 
     /// What there is to know about the snapshot `name` without reading its memory.
     pub fn inspect(&self, name: &str) -> Result<Inspection, Error> {
-        let snapshot = snapshot::open(self, name, None, Verify::Structure, &mut |_, _| {})?;
+        let trusted = self.trusted.as_ref();
+        let snapshot =
+            snapshot::open(self, name, None, Verify::Structure, trusted, &mut |_, _| {})?;
         Inspection::of(&snapshot).map_err(Error::io("inspect", self.path()))
     }
 

@@ -28,6 +28,11 @@ pub(crate) struct Cli {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath, value_parser = path_or_empty())]
     pub(crate) store: Option<PathBuf>,
 
+    /// Refuse snapshots that none of these keys has signed: an Ed25519 public key in PEM, or a folder of them
+    #[arg(long, global = true, env = "CALVE_TRUSTED_KEYS", hide_env_values = true)]
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath, value_parser = path_or_empty())]
+    pub(crate) trusted_keys: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -106,6 +111,15 @@ pub(crate) enum Snapshot {
         /// The snapshot
         name: String,
     },
+    /// Read back a snapshot and sign it, for hosts that refuse others
+    #[command(after_help = examples::SIGN)]
+    Sign {
+        /// The snapshot
+        name: String,
+        /// Ed25519 private key in PEM
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+    },
     /// Remove a snapshot, and the images that no other one needs
     #[command(after_help = examples::SNAPSHOT)]
     Rm {
@@ -156,6 +170,10 @@ pub(crate) struct Build {
     /// functions share. Its clones have a little less to do; it takes more disk and page cache
     #[arg(long)]
     pub(crate) flat: bool,
+    /// Sign the snapshot, and its runtime where that is built with it: an Ed25519 private key in PEM
+    #[arg(long, value_name = "FILE", env = "CALVE_SIGN_KEY", hide_env_values = true)]
+    #[arg(value_hint = ValueHint::FilePath, value_parser = path_or_empty())]
+    pub(crate) sign_key: Option<PathBuf>,
     /// Root image to use instead of the runtime's own; it must hold Calve's agent as /sbin/calve-agent
     #[arg(long, value_name = "IMG", value_hint = ValueHint::FilePath)]
     pub(crate) root: Option<PathBuf>,

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let store = store::Place::new(cli.store);
+    let store = store::Place::new(cli.store, cli.trusted_keys);
     match cli.command {
         Command::Doctor { json } => doctor::run(&store, json),
         Command::Image(command) => image::run(command),

@@ -1,6 +1,6 @@
 //! `calve snapshot`: one file per subcommand.
 
-use calve_snapshots::Store;
+use calve_snapshots::{SigningKey, Store};
 
 use crate::args::Snapshot;
 use crate::failure::Failure;
@@ -21,6 +21,7 @@ pub(crate) fn run(place: &Place, command: Snapshot) -> Result<(), Failure> {
         Snapshot::Ls { json } => ls::run(&place.open()?, json),
         Snapshot::Inspect { name } => inspect(&place.open()?, &name),
         Snapshot::Verify { name } => verify(&place.open()?, &name),
+        Snapshot::Sign { name, key } => sign(&place.open()?, &name, &SigningKey::read(key)?),
         Snapshot::Rm { names } => remove(&place.open()?, &names),
     }
 }
@@ -36,6 +37,15 @@ fn verify(store: &Store, name: &str) -> Result<(), Failure> {
     let verified = store.verify(name, &mut |done, total| bar.advance(done, total));
     drop(bar);
     stdio::print_line(verified.map_err(store::failure)?.id().to_string())
+}
+
+/// Signs a snapshot that is whole, and prints its id.
+fn sign(store: &Store, name: &str, key: &SigningKey) -> Result<(), Failure> {
+    let bar = Bar::new();
+    bar.stage(&format!("Verifying {name}"));
+    let signed = store.sign(name, key, &mut |done, total| bar.advance(done, total));
+    drop(bar);
+    stdio::print_line(signed.map_err(store::failure)?.to_string())
 }
 
 /// Removes all names that can be removed, and fails for the first that cannot.

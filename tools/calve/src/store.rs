@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use calve_snapshots::{Error, Store};
+use calve_snapshots::{Error, KeyError, Store, TrustedKeys};
 
 use crate::failure::{Failure, Status, line};
 use crate::near;
@@ -11,12 +11,14 @@ use crate::near;
 #[derive(Debug)]
 pub(crate) struct Place {
     given: Option<PathBuf>,
+    trusted_keys: Option<PathBuf>,
 }
 
 impl Place {
-    /// `given` is `--store` or `CALVE_STORE`; empty means not given.
-    pub(crate) fn new(given: Option<PathBuf>) -> Self {
-        Self { given: given.filter(|path| !path.as_os_str().is_empty()) }
+    /// `given` is `--store` or `CALVE_STORE`, and whose snapshots to open `--trusted-keys` or `CALVE_TRUSTED_KEYS`; empty
+    /// means not given.
+    pub(crate) fn new(given: Option<PathBuf>, trusted_keys: Option<PathBuf>) -> Self {
+        Self { given: given_path(given), trusted_keys: given_path(trusted_keys) }
     }
 
     /// The store's folder: the one given, else the user's data folder (XDG base directory specification).
@@ -34,13 +36,30 @@ impl Place {
 
     /// Opens the store; makes it where it does not exist.
     pub(crate) fn open(&self) -> Result<Store, Failure> {
-        Store::open(self.path()?).map_err(|error| match &error {
+        // First: a store is not touched where nobody's snapshots may be opened.
+        let keys = self.trusted_keys.as_ref().map(TrustedKeys::read).transpose()?;
+        let store = Store::open(self.path()?).map_err(|error| match &error {
             // Another folder would do.
             Error::Io { .. } => {
                 Failure::usage(format_args!("{}; choose another store with --store", line(&error)))
             }
             _ => error.into(),
+        })?;
+        Ok(match keys {
+            Some(keys) => store.trusting(keys),
+            None => store,
         })
+    }
+}
+
+/// A path that is set but empty counts as not given.
+pub(crate) fn given_path(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(Status::Usage, &error)
     }
 }
 

@@ -10,9 +10,10 @@ use nix::fcntl::FlockArg;
 use super::{Snapshot, Verify};
 use crate::manifest::{self, Blob, Layer, MANIFEST_VERSION, MAX_MANIFEST_LEN, ManifestError};
 use crate::memory::{self, FileMemory};
+use crate::signature::Verdict;
 use crate::state::MAX_STATE_LEN;
 use crate::store::{Dir, Stamp, Store};
-use crate::{Damage, Digest, Error, Host, Manifest, Progress, State, Workset};
+use crate::{Damage, Digest, Error, Host, Manifest, Progress, State, TrustedKeys, Workset};
 
 /// A name, and the id it stands for.
 #[derive(Clone, Copy)]
@@ -27,12 +28,19 @@ pub(crate) fn open(
     name: &str,
     host: Option<&Host>,
     verify: Verify,
+    trusted: Option<&TrustedKeys>,
     progress: Progress<'_>,
 ) -> Result<Snapshot, Error> {
     // Held while files are opened, not while they are read: a removal in between cannot mix two
     // snapshots of one name, and once open they stay.
     let lock = store.lock(FlockArg::LockShared)?;
     let found = store.find(name)?;
+    // Before a byte of it is parsed.
+    trusted.map_or(Ok(()), |keys| found.check_signatures(keys))?;
+    let verify = match verify {
+        Verify::Stamped if trusted.is_some() => Verify::Full,
+        verify => verify,
+    };
     let (manifest, dir) = found.manifest(host)?;
     let Manifest { images, .. } = &manifest;
     let state_file = found.file(&dir, "state", manifest.state.length)?;
@@ -88,6 +96,15 @@ impl Found<'_> {
         let manifest = Manifest::try_from(&bytes[..]).map_err(|e| damaged(e.into()))?;
         host.map_or(Ok(()), |host| self.check_cpu(&manifest, host))?;
         Ok((manifest, dir))
+    }
+
+    fn check_signatures(&self, trusted: &TrustedKeys) -> Result<(), Error> {
+        let name = self.name.to_owned();
+        match trusted.judge(self.name, self.id, &self.signatures()?) {
+            Verdict::Signed => Ok(()),
+            Verdict::Unsigned => Err(Error::Unsigned { name }),
+            Verdict::Wrong { key } => Err(Error::WronglySigned { name, key }),
+        }
     }
 
     fn check_cpu(&self, manifest: &Manifest, host: &Host) -> Result<(), Error> {

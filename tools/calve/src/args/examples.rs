@@ -37,6 +37,17 @@ Examples:
   calve snapshot verify greet
   calve snapshot rm greet";
 
+/// `calve snapshot sign --help`.
+pub(super) const SIGN: &str = "\
+Examples:
+  openssl genpkey -algorithm ed25519 -out signing.pem
+  openssl pkey -in signing.pem -pubout -out trusted.pem
+  calve snapshot sign greet --key signing.pem
+  calve run greet --event '{}' --trusted-keys trusted.pem
+
+Prints the snapshot's id. A signature is of the snapshot under this name; it goes with the name, and does not
+outlive a new build of it. A host that is to refuse all others sets CALVE_TRUSTED_KEYS.";
+
 /// `calve snapshot build --help`.
 pub(super) const BUILD: &str = "\
 Examples:

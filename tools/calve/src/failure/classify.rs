@@ -68,6 +68,8 @@ pub(super) fn store(error: &StoreError) -> Status {
         | StoreError::NotFound { .. }
         | StoreError::NotPrivate(_)
         | StoreError::FormatVersion { .. }
+        | StoreError::Unsigned { .. }
+        | StoreError::WronglySigned { .. }
         | StoreError::Damaged { .. }
         | StoreError::NotAnImage(_) => Status::Usage,
         StoreError::NoSpace { .. }

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use calve_fleet::{BootSpec, BuildError, BuildSpec, Fleet, RuntimeSpec, build_runtime};
-use calve_snapshots::{Digest, Error, Store};
+use calve_snapshots::{Digest, Error, SigningKey, Store};
 
 use super::build::show;
 use crate::failure::Failure;
-use crate::interrupt;
 use crate::progress::Bar;
+use crate::{interrupt, store};
 
 /// What the names of runtimes begin with.
 pub(super) const PREFIX: &str = "runtime.";
@@ -25,6 +25,7 @@ pub(super) fn ensure(
     fleet: &Fleet,
     store: &Store,
     spec: &BuildSpec,
+    key: Option<&SigningKey>,
     bar: &Bar,
 ) -> Result<String, Failure> {
     let runtime = &spec.function.runtime;
@@ -48,7 +49,12 @@ pub(super) fn ensure(
             return Ok(name);
         }
         match build_runtime(fleet, store, &spec, &mut |step| show(bar, &title, step)) {
-            Ok(_) => return Ok(name),
+            Ok(_) => {
+                if let Some(key) = key {
+                    store.sign(&name, key, &mut |_, _| {}).map_err(store::failure)?;
+                }
+                return Ok(name);
+            }
             Err(BuildError::Store(Error::NameBusy(_))) => {
                 bar.stage(&format!("Waiting for another process to build {title}"));
                 thread::sleep(LOOK);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use calve_fleet::{BuildError, BuildSpec, Function, LogStream, Step, build_snapshot_with};
 use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
+use calve_snapshots::SigningKey;
 use tempfile::TempDir;
 
 use super::base;
@@ -17,7 +18,7 @@ use crate::failure::{self, Failure, Status};
 use crate::logs::Logs;
 use crate::progress::Bar;
 use crate::run::ErrorObject;
-use crate::store::Place;
+use crate::store::{self, Place};
 use crate::{event, fleet, image, interrupt, kernel, stdio};
 
 /// Builds a snapshot and prints its id.
@@ -35,6 +36,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     if let Some(root) = &args.root {
         kernel::open_image(root, "root image")?;
     }
+    let key = store::given_path(args.sign_key.clone()).map(SigningKey::read).transpose()?;
     let (_folder, code) = pack(&args)?;
     let store = place.open()?;
     // So that a name that is wrong or in use is told before minutes have been spent.
@@ -60,7 +62,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let _signal = fleet::cancel_on_signal(&fleet);
     let bar = Bar::new();
     if !flat {
-        spec.base = Some(base::ensure(&fleet, &store, &spec, &bar)?);
+        spec.base = Some(base::ensure(&fleet, &store, &spec, key.as_ref(), &bar)?);
     }
     drop(reserved);
     let mut logs = Logs::new(false);
@@ -69,7 +71,12 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let built = build_snapshot_with(&fleet, &store, &spec, &mut steps, &mut sink);
     drop(bar);
     match built {
-        Ok(id) => stdio::print_line(id.to_string()),
+        Ok(id) => {
+            if let Some(key) = &key {
+                store.sign(&spec.name, key, &mut |_, _| {}).map_err(store::failure)?;
+            }
+            stdio::print_line(id.to_string())
+        }
         Err(error) => Err(fail(error, &spec.name)),
     }
 }

@@ -126,7 +126,7 @@ fn stamps_spare_the_second_reading_and_no_more() {
     let open = |read: &mut u64| {
         *read = 0;
         let mut progress = |done, _| *read = done;
-        crate::snapshot::open(&f.store, "py", Some(&host()), Verify::Stamped, &mut progress)
+        crate::snapshot::open(&f.store, "py", Some(&host()), Verify::Stamped, None, &mut progress)
     };
     let all = 5 * 4096 + (KERNEL.len() + ROOT.len()) as u64;
     open(&mut read).unwrap();
