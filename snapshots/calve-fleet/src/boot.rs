@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use calve_proto::limits::{
@@ -84,17 +84,18 @@ pub enum ConsoleTo {
 /// Connections are delivered while somebody waits for the machine (a call, a boot).
 #[derive(Debug, Default)]
 pub struct Ports {
-    accept: BTreeMap<u32, Sender<UnixStream>>,
+    accept: BTreeMap<u32, SyncSender<UnixStream>>,
 }
 
 impl Ports {
     /// Most ports of one machine, the agent's own included.
     pub const MAX: usize = 64;
 
-    /// Delivers connections to `port` to `receiver`. Replaces an earlier one of that port;
+    /// Delivers connections to `port` to `receiver`; those for which its channel has no room are closed, so that a guest
+    /// does not decide how many wait. Replaces an earlier one of that port;
     /// [`UP_PORT`] is the agent's. Ports beyond [`Ports::MAX`] are refused like unknown ones.
     #[must_use]
-    pub fn accept(mut self, port: u32, receiver: Sender<UnixStream>) -> Self {
+    pub fn accept(mut self, port: u32, receiver: SyncSender<UnixStream>) -> Self {
         if port != UP_PORT && (self.accept.len() + 1 < Self::MAX || self.accept.contains_key(&port))
         {
             self.accept.insert(port, receiver);
@@ -117,8 +118,8 @@ impl Ports {
         // A worker can pass descriptors of anything.
         let is_stream = getsockopt(&stream, sockopt::SockType) == Ok(SockType::Stream);
         if let Some(receiver) = self.accept.get(&port).filter(|_| is_stream) {
-            // A receiver that is gone wants no more connections.
-            let _ = receiver.send(UnixStream::from(stream));
+            // One that is gone or has enough wants no more connections.
+            let _ = receiver.try_send(UnixStream::from(stream));
         }
     }
 }
@@ -180,13 +181,13 @@ fn millis(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::sync_channel;
 
     use super::*;
 
     #[test]
     fn a_connection_reaches_the_receiver_of_its_port() {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(1);
         let ports = Ports::default().accept(7, sender);
         assert_eq!((ports.numbers(), ports.numbers_at_boot()), (vec![7], vec![UP_PORT, 7]));
         let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_no_stream_or_for_nobody_is_closed() {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(1);
         let ports = Ports::default().accept(7, sender);
         ports.deliver(7, File::open("/dev/null").unwrap().into());
         ports.deliver(8, UnixStream::pair().unwrap().0.into());
@@ -205,8 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn connections_beyond_what_a_receiver_has_room_for_are_closed() {
+        let (sender, receiver) = sync_channel(2);
+        let ports = Ports::default().accept(7, sender);
+        let mut ours: Vec<_> = (0..4)
+            .map(|_| {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                ports.deliver(7, theirs.into());
+                ours
+            })
+            .collect();
+        for ours in &mut ours[2..] {
+            assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        }
+        assert_eq!(receiver.try_iter().count(), 2);
+    }
+
+    #[test]
     fn the_agents_port_and_too_many_are_not_given_away() {
-        let (sender, _receiver) = channel();
+        let (sender, _receiver) = sync_channel(1);
         let most = (0..200).fold(Ports::default(), |p, n| p.accept(n, sender.clone()));
         assert_eq!(most.numbers_at_boot().len(), Ports::MAX);
         assert!(Ports::default().accept(UP_PORT, sender).numbers().is_empty());

@@ -7,7 +7,7 @@ mod functions;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use calve_fleet::{
@@ -321,8 +321,46 @@ fn a_worker_killed_in_the_middle_of_a_call_is_a_typed_error() {
 
 #[test]
 #[ignore = "needs the lab"]
+fn parents_that_are_killed_at_any_moment_of_a_fork_leave_nothing() {
+    let frozen = lab().frozen("py");
+    drop(lab().fleet.thaw(&frozen).unwrap());
+    let before = Belongings::now();
+    let (mut died, mut lived) = (0, 0);
+    for n in 0..60 {
+        let mut parent = lab().fleet.thaw(&frozen).unwrap();
+        call(&mut parent, &json!({"do": "mess"}));
+        let pid = nix::unistd::Pid::from_raw(parent.pid().try_into().unwrap());
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(n * 7919 % 150_000));
+            // It may have been dropped by then.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        });
+        // Whatever was made of it lives or died of that, and no child that was made is worse for its parent's death.
+        match parent.fork(&lab().fleet, 1) {
+            Ok((parent, mut children)) => {
+                killer.join().unwrap();
+                drop(parent);
+                assert!(call(&mut children[0], &json!({})).result.is_ok());
+                lived += 1;
+            }
+            Err(error) => {
+                killer.join().unwrap();
+                let text = format!("{error:?}");
+                assert!(text.contains("Died") || text.contains("Closed"), "{text}");
+                died += 1;
+            }
+        }
+        assert!(!lives(pid.as_raw().try_into().unwrap()));
+    }
+    println!("{died} died in the middle of a fork, {lived} were done with it");
+    assert!(died > 5, "the moments are too late");
+    assert_eq!(Belongings::now(), before);
+}
+
+#[test]
+#[ignore = "needs the lab"]
 fn a_guest_reaches_the_ports_that_are_open_and_no_others() {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(8);
     let ports = Ports::default().accept(7000, sender);
     let options = ThawOptions { ports, ..ThawOptions::default() };
     let mut clone = lab().fleet.thaw_with(&lab().frozen("py"), options).unwrap();
