@@ -32,6 +32,9 @@ pub enum FleetError {
     /// `CALVE_ISOLATION` says nothing that is known.
     #[error("CALVE_ISOLATION cannot be understood")]
     Isolation(#[source] calve_jail::JailError),
+    /// `CALVE_CORES` says nothing that is known.
+    #[error("CALVE_CORES cannot be understood")]
+    Cores(#[source] calve_jail::JailError),
 }
 
 /// A machine, or the process around it, failed. The machine is gone or must be dropped.

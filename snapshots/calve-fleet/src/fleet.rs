@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use calve_jail::Isolation;
+use calve_jail::{Cores, Isolation};
 use calve_proto::LogSink;
 use calve_snapshots::{Store, Verify};
 use calve_vmm::Shape;
@@ -21,7 +21,7 @@ use crate::live::LiveMachine;
 use crate::machine::Machine;
 use crate::shells::{Budget, Keep, Shells};
 use crate::wiring::Wiring;
-use crate::worker::{Nursery, Worker};
+use crate::worker::{Apart, Nursery, Worker};
 use crate::{cpu, host};
 
 /// File name of the worker's program.
@@ -37,6 +37,9 @@ pub struct Options {
     /// How far workers are kept apart from the host; otherwise `CALVE_ISOLATION` (`none`, `own` or
     /// `uids:FIRST:COUNT`), otherwise [as far as this user may](Isolation::most).
     pub isolation: Option<Isolation>,
+    /// Whether workers share cores with each other and with other programs, where a core has several hardware threads;
+    /// otherwise `CALVE_CORES` (`apart` or `shared`), otherwise not.
+    pub cores: Option<Cores>,
     /// What each worker may take of the host's memory and processors.
     pub limiting: Limiting,
 }
@@ -75,9 +78,10 @@ impl Fleet {
     pub fn new(options: Options) -> Result<Self, FleetError> {
         let program = worker_program(options.worker)?;
         let cancel = Canceller::new().map_err(|e| FleetError::Event(e.into()))?;
-        let isolation = isolation(options.isolation)?;
+        let apart =
+            Apart { isolation: isolation(options.isolation)?, cores: cores(options.cores)? };
         let limiter = Limiter::new(options.limiting).map_err(FleetError::Cgroup)?;
-        let nursery = Nursery::start(program, isolation, limiter).map_err(FleetError::Thread)?;
+        let nursery = Nursery::start(program, apart, limiter).map_err(FleetError::Thread)?;
         let shells = Shells::new(nursery, cancel.clone(), options.budget);
         let shells = shells.map_err(|e| FleetError::Event(e.into()))?;
         Ok(Self { cancel, shells })
@@ -240,6 +244,14 @@ fn isolation(given: Option<Isolation>) -> Result<Isolation, FleetError> {
         (Some(isolation), _) => Ok(isolation),
         (None, Some(text)) => text.to_string_lossy().parse().map_err(FleetError::Isolation),
         (None, None) => Ok(Isolation::most()),
+    }
+}
+
+fn cores(given: Option<Cores>) -> Result<Cores, FleetError> {
+    match (given, std::env::var_os("CALVE_CORES")) {
+        (Some(cores), _) => Ok(cores),
+        (None, Some(text)) => text.to_string_lossy().parse().map_err(FleetError::Cores),
+        (None, None) => Ok(Cores::default()),
     }
 }
 

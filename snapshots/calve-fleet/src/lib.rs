@@ -64,6 +64,9 @@ mod fleet;
 mod fork;
 mod freeze;
 mod frozen;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod identity;
 mod layers;
@@ -111,8 +114,8 @@ const _: () = {
     is_shared::<Canceller>();
 };
 
-pub use calve_jail::Isolation;
 pub use calve_jail::cgroup::CgroupError;
+pub use calve_jail::{Cores, Isolation};
 pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

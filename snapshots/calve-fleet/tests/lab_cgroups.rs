@@ -249,3 +249,76 @@ fn an_embedder_with_a_worker() {
     // Until it is killed.
     std::thread::park();
 }
+
+/// Whoever is not root here: `setpriv` asks for no name.
+const USER: u32 = 1000;
+
+#[test]
+#[ignore = "needs the lab"]
+fn a_user_to_whom_a_cgroup_was_delegated_has_workers_shut_in_and_limited() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let folder = Folder::new("calve-test-user");
+    // What an administrator does, or systemd with Delegate=yes.
+    fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+cpu +memory +pids").unwrap();
+    let embedders = folder.0.join("embedder");
+    fs::create_dir_all(&embedders).unwrap();
+    fs::write(folder.0.join("cgroup.subtree_control"), "+cpu +memory +pids").unwrap();
+    for path in ["", "cgroup.procs", "cgroup.subtree_control", "embedder", "embedder/cgroup.procs"]
+    {
+        chown(folder.0.join(path), Some(USER), Some(USER)).unwrap();
+    }
+    fs::set_permissions("/dev/kvm", fs::Permissions::from_mode(0o666)).unwrap();
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec setpriv --reuid {USER} --regid {USER} --clear-groups \"$@\"",
+        embedders.display()
+    );
+    let status = Command::new("sh")
+        .args(["-c", &script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "an_embedder_without_privileges", "--ignored", "--test-threads=1"])
+        .arg("--nocapture")
+        .env("CALVE_WORKER", common::worker_program())
+        .env("CALVE_TEST_CGROUP", folder.0.join("workers"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert_eq!(fs::read_dir(folder.0.join("workers")).unwrap().flatten().filter(is_dir).count(), 0);
+    for group in ["workers", "embedder"] {
+        fs::remove_dir(folder.0.join(group)).unwrap();
+    }
+}
+
+fn is_dir(entry: &fs::DirEntry) -> bool {
+    entry.path().is_dir()
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn an_embedder_without_privileges() {
+    let Some(folder) = std::env::var_os("CALVE_TEST_CGROUP") else { return };
+    if nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let fleet = fleet(Limits::under(&folder));
+    let mut machine = start(&fleet, ALPHABET, 4);
+    eventually("the guest speaks", || machine.console().len() > 3);
+    let status = fs::read_to_string(format!("/proc/{}/status", machine.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {status}")).split_whitespace().next().unwrap()
+    };
+    assert_eq!(field("Uid:"), USER.to_string());
+    for capabilities in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(field(capabilities), 16).unwrap(), 0, "{capabilities}");
+    }
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"));
+    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{namespace}"));
+        // Those of a process that cannot be looked into are another's, too.
+        assert_ne!(of(&machine.pid().to_string()).ok(), of("self").ok(), "{namespace}");
+    }
+    let group = fs::read_to_string(format!("/proc/{}/cgroup", machine.pid())).unwrap();
+    let group = group.trim().strip_prefix("0::/").unwrap().to_owned();
+    let max = fs::read_to_string(Path::new(CGROUPS).join(group).join("memory.max")).unwrap();
+    assert_ne!(max.trim(), "max");
+}

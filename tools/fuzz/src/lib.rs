@@ -1,4 +1,4 @@
-//! Fuzz targets: everything that parses bytes of a guest, a snapshot or a kernel image, driven through the code that a
+//! Fuzz targets: everything that parses bytes of a guest, a worker, a snapshot or a kernel image, driven through the code that a
 //! machine runs.
 //!
 //! | target | bytes of | what they are |
@@ -9,6 +9,7 @@
 //! | [`host_session`] | guest | frames to the host |
 //! | [`agent_frames`] | host | frames to the agent |
 //! | [`agent_http`], [`agent_shim`] | function | the Lambda Runtime API, and frames of our own shims |
+//! | [`worker_reports`] | worker | packets to its fleet, and the files of a machine that it gives back |
 //! | [`snapshot_state`], [`snapshot_manifest`] | snapshot | the `state` file and its devices; the manifest and the working set |
 //! | [`kernel_image`] | kernel | ELF files and bzImages |
 //!
@@ -31,6 +32,7 @@ pub mod snapshot_manifest;
 pub mod snapshot_state;
 pub mod vsock_chains;
 pub mod vsock_packets;
+pub mod worker_reports;
 
 #[doc(hidden)]
 pub use libfuzzer_sys::fuzz_target;

@@ -31,4 +31,5 @@ seeds_hold!(
     snapshot_state,
     snapshot_manifest,
     kernel_image,
+    worker_reports,
 );

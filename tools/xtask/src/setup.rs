@@ -7,6 +7,9 @@ use crate::process::{command, run, step};
 use crate::workspace::Workspace;
 use crate::{binaries, packages};
 
+/// What tests look at workers with, and sign with.
+const TESTS: [&str; 2] = ["strace", "openssl"];
+
 /// Sets everything up.
 pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
     host(workspace)?;
@@ -15,7 +18,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// Packages and binaries.
 pub(crate) fn host(workspace: &Workspace) -> anyhow::Result<()> {
-    let wanted = [&calve_lab::PACKAGES[..], calve_image::HOST_PACKAGES].concat();
+    let wanted = [&calve_lab::PACKAGES[..], calve_image::HOST_PACKAGES, &TESTS].concat();
     packages::install(&wanted)?;
     binaries::build(workspace)
 }

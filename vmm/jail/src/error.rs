@@ -26,6 +26,9 @@ pub enum JailError {
     /// What it was told is no isolation.
     #[error("{0:?} is no isolation: say none, own, or uids:FIRST:COUNT with ids above 0")]
     Isolation(String),
+    /// What it was told is no way to share cores.
+    #[error("{0:?} is no way to share cores: say apart or shared")]
+    Cores(String),
     /// Its parent is gone, or was never the one it was told.
     #[error("the worker's parent is gone")]
     Orphan,

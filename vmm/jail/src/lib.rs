@@ -14,6 +14,7 @@
 //! | as far as its fleet says, a cgroup of its own | the host's memory, processor time and process table; see [`cgroup`] |
 //! | namespaces of its own | the host's mounts, network, IPC objects, names |
 //! | an empty root that cannot be written | every path |
+//! | where cores have several hardware threads, [cores of its own](Cores) while it runs | what others leave in a core's caches and buffers, and they from what it leaves |
 //! | session of its own | the terminal of whoever started it |
 //! | only descriptors 0 to 2 | whatever an embedder forgot to close |
 //! | no core dumps, few open files | leaving guest memory on disk, exhausting the file table |
@@ -25,6 +26,7 @@
 //! keeps the user who started it: two such workers are kept apart by their namespaces and filters, not by their user.
 
 pub mod cgroup;
+mod cores;
 mod descriptors;
 mod error;
 mod isolation;
@@ -33,6 +35,7 @@ pub mod seccomp;
 mod tests;
 mod threads;
 
+pub use cores::Cores;
 pub use error::JailError;
 pub use isolation::Isolation;
 pub use threads::{Thread, Threads};
@@ -57,6 +60,7 @@ pub struct Jail {
     parent: Pid,
     open_files: u64,
     isolation: Isolation,
+    cores: Cores,
     cgroup: Option<PathBuf>,
 }
 
@@ -77,7 +81,8 @@ impl Jail {
     pub fn new(parent: u32) -> Self {
         // A process id always fits; one that does not is nobody's, and entering fails.
         let parent = Pid::from_raw(libc::pid_t::try_from(parent).unwrap_or(-1));
-        Self { parent, open_files: Self::OPEN_FILES, isolation: Isolation::None, cgroup: None }
+        let (isolation, cores) = (Isolation::None, Cores::Shared);
+        Self { parent, open_files: Self::OPEN_FILES, isolation, cores, cgroup: None }
     }
 
     /// Allows another number of open files.
@@ -90,6 +95,12 @@ impl Jail {
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }
+    }
+
+    /// Keeps it from sharing a core with others.
+    #[must_use]
+    pub fn cores(self, cores: Cores) -> Self {
+        Self { cores, ..self }
     }
 
     /// Puts the process into a [cgroup](cgroup::Cgroup), by its folder.
@@ -123,6 +134,7 @@ impl Jail {
             isolation::launch(self.isolation, self.cgroup.as_deref())?;
         }
         isolation::leave_stdout()?;
+        self.cores.take().map_err(step("have cores of its own"))?;
         setsid().map_err(step("start a session"))?;
         umask(Mode::S_IRWXG | Mode::S_IRWXO);
         chdir("/").map_err(step("leave its working directory"))?;

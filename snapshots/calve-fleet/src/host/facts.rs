@@ -168,10 +168,10 @@ impl Facts {
         match (self.smt, self.core_scheduling) {
             (false, _) => good("cores", "one hardware thread each".into()),
             (true, true) => {
-                good("cores", "shared by hardware threads, core scheduling available".into())
+                good("cores", "several hardware threads each, which a worker shares with nobody while it runs (unless CALVE_CORES=shared)".into())
             }
             (true, false) => {
-                let remedy = "turn SMT off, or use a kernel with CONFIG_SCHED_CORE, before tenants share a host";
+                let remedy = "turn SMT off, or use a kernel with CONFIG_SCHED_CORE, before tenants share a host; until then workers share cores";
                 other(
                     "cores",
                     State::Poor,

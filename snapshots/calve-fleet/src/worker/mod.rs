@@ -28,7 +28,7 @@ use crate::control::{Command, ControlError, End, Socket, VERSION};
 use crate::error::WorkerError;
 use crate::limits::Limited;
 
-pub(crate) use nursery::{Newborn, Nursery};
+pub(crate) use nursery::{Apart, Newborn, Nursery};
 pub use pidfd::Death;
 pub(crate) use pidfd::PidFd as Gone;
 pub(crate) use watch::{Wake, Wanted};

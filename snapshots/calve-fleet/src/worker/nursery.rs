@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use calve_jail::Isolation;
+use calve_jail::{Cores, Isolation};
 use nix::errno::Errno;
 use nix::unistd::read;
 
@@ -48,20 +48,23 @@ struct Birth {
     reply: Sender<io::Result<Newborn>>,
 }
 
+/// How far workers are kept apart: from the host, and from each other on its cores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart {
+    pub(crate) isolation: Isolation,
+    pub(crate) cores: Cores,
+}
+
 impl Nursery {
     /// Starts the thread; `program` is the path of calve-worker.
-    pub(crate) fn start(
-        program: PathBuf,
-        isolation: Isolation,
-        limiter: Limiter,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(program: PathBuf, apart: Apart, limiter: Limiter) -> io::Result<Self> {
         let program: Arc<Path> = program.into();
         let (births, inbox) = channel();
         let path = program.clone();
         std::thread::Builder::new()
             .name("calve-nursery".into())
             .stack_size(64 << 10)
-            .spawn(move || serve(&path, isolation, &inbox))?;
+            .spawn(move || serve(&path, apart, &inbox))?;
         Ok(Self { program, limiter: Arc::new(limiter), births })
     }
 
@@ -90,10 +93,10 @@ impl Nursery {
     }
 }
 
-fn serve(program: &Path, isolation: Isolation, inbox: &Receiver<Birth>) {
+fn serve(program: &Path, apart: Apart, inbox: &Receiver<Birth>) {
     for Birth { control, stderr, cgroup, reply } in inbox {
         // Whoever asked may have given up: then the worker ends with its control socket.
-        let _ = reply.send(spawn(program, isolation, cgroup, control, stderr));
+        let _ = reply.send(spawn(program, apart, cgroup, control, stderr));
     }
 }
 
@@ -101,13 +104,13 @@ fn serve(program: &Path, isolation: Isolation, inbox: &Receiver<Birth>) {
 /// copies the page tables of an embedder of any size, instead of using `posix_spawn`.
 fn spawn(
     program: &Path,
-    isolation: Isolation,
+    Apart { isolation, cores }: Apart,
     cgroup: Option<PathBuf>,
     control: OwnedFd,
     stderr: OwnedFd,
 ) -> io::Result<Newborn> {
     let mut child = Command::new(program)
-        .args([std::process::id().to_string(), isolation.to_string()])
+        .args([std::process::id().to_string(), isolation.to_string(), cores.to_string()])
         .args(cgroup)
         .env_clear()
         // Each arena of glibc's malloc touches pages of its own; a worker's threads allocate

@@ -35,15 +35,18 @@ pub struct Lab {
 /// The lab's fleet and store, made by the first test that asks.
 pub fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
-    LAB.get_or_init(|| {
-        // RAM, and what SCM_RIGHTS and MAP_PRIVATE work with.
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let store = Store::open(dir.path().join("store")).unwrap();
-        Lab { fleet: crate::common::fleet(), store, dir, frozen: Mutex::default() }
-    })
+    LAB.get_or_init(|| Lab::new(crate::common::fleet()))
 }
 
 impl Lab {
+    /// A store for this fleet.
+    pub fn new(fleet: Fleet) -> Self {
+        // RAM, and what SCM_RIGHTS and MAP_PRIVATE work with.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        Self { fleet, store, dir, frozen: Mutex::default() }
+    }
+
     /// A snapshot of `functions/python`, built by the first test that asks.
     pub fn frozen(&self, name: &str) -> Arc<Frozen> {
         let mut frozen = self.frozen.lock().unwrap();

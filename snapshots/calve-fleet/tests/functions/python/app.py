@@ -102,3 +102,12 @@ def do_disks(event):
         except OSError:
             refused.append(path)
     return refused
+
+
+def do_flush(event):
+    """Writes to a disk of its own, and waits until the host has it."""
+    with open(event["disk"], "r+b", buffering=0) as disk:
+        disk.write(b"flushed" * 1024)
+        os.fsync(disk)
+        disk.seek(0)
+        return disk.read(7).decode()

@@ -1,0 +1,4 @@
+//! See `src/worker_reports.rs`.
+#![no_main]
+
+calve_fuzz::target!(worker_reports);
