@@ -326,12 +326,12 @@ fn parents_that_are_killed_at_any_moment_of_a_fork_leave_nothing() {
     drop(lab().fleet.thaw(&frozen).unwrap());
     let before = Belongings::now();
     let (mut died, mut lived) = (0, 0);
-    for n in 0..60 {
+    for n in 0..40 {
         let mut parent = lab().fleet.thaw(&frozen).unwrap();
         call(&mut parent, &json!({"do": "mess"}));
         let pid = nix::unistd::Pid::from_raw(parent.pid().try_into().unwrap());
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_micros(n * 7919 % 150_000));
+            std::thread::sleep(Duration::from_micros(n * 79_190 % 900_000));
             // It may have been dropped by then.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         });

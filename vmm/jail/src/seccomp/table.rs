@@ -152,6 +152,11 @@ const TABLE: &[Need] = &[
         ],
     },
     Need {
+        why: "let a machine's door not block the devices' thread",
+        threads: &[Main],
+        rules: &[Ioctl(FIONBIO)],
+    },
+    Need {
         why: "wait for the fleet; let others have the processor until a thread answers; go on after a stop signal",
         threads: &[Main],
         rules: &[Any(SYS_poll), Any(SYS_sched_yield), Any(SYS_restart_syscall)],
@@ -190,13 +195,7 @@ const TABLE: &[Need] = &[
         why: "take and answer the fleet's orders; move bytes through streams, and hand over their other ends; attach and \
               let go of them",
         threads: &[Main, Devices],
-        rules: &[
-            Any(SYS_recvmsg),
-            Any(SYS_sendmsg),
-            Any(SYS_epoll_ctl),
-            Any(SYS_close),
-            Ioctl(FIONBIO),
-        ],
+        rules: &[Any(SYS_recvmsg), Any(SYS_sendmsg), Any(SYS_epoll_ctl), Any(SYS_close)],
     },
     #[cfg(debug_assertions)]
     Need {
@@ -236,7 +235,12 @@ const TABLE: &[Need] = &[
     Need {
         why: "end",
         threads: ALL,
-        rules: &[Any(SYS_rt_sigprocmask), Any(SYS_sigaltstack), Any(SYS_exit), Any(SYS_exit_group)],
+        rules: &[Any(SYS_rt_sigprocmask), Any(SYS_sigaltstack), Any(SYS_exit)],
+    },
+    Need {
+        why: "end the process, or a copy of it",
+        threads: &[Main],
+        rules: &[Any(SYS_exit_group)],
     },
 ];
 
