@@ -87,7 +87,7 @@ impl fmt::Debug for SigningKey {
 }
 
 /// Whose signatures a host goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TrustedKeys(Vec<VerifyingKey>);
 
 impl TrustedKeys {
@@ -109,6 +109,11 @@ impl TrustedKeys {
         }
         let keys = files.iter().map(|file| public(file)).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(refused(Why::Nobody)) } else { Ok(Self(keys)) }
+    }
+
+    pub(crate) fn and(mut self, key: &SigningKey) -> Self {
+        self.0.push(key.0.verifying_key());
+        self
     }
 
     /// Whether one of these keys signed that `name` stands for `id`.

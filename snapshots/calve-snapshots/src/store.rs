@@ -28,7 +28,9 @@ use nix::fcntl::FlockArg;
 use nix::unistd::geteuid;
 
 use crate::snapshot::{self, Found};
-use crate::{Digest, Error, Host, Inspection, Manifest, Progress, Snapshot, TrustedKeys, Verify};
+use crate::{
+    Digest, Error, Host, Inspection, Manifest, Progress, SigningKey, Snapshot, TrustedKeys, Verify,
+};
 
 mod collect;
 mod dir;
@@ -99,6 +101,18 @@ impl Store {
         Self { trusted: Some(keys), ..self }
     }
 
+    /// Goes by what is signed with this key, too.
+    #[must_use]
+    pub fn trusting_also(self, key: &SigningKey) -> Self {
+        let trusted = self.trusted.unwrap_or_default().and(key);
+        Self { trusted: Some(trusted), ..self }
+    }
+
+    /// Whether it opens only what is signed.
+    pub fn is_trusting(&self) -> bool {
+        self.trusted.is_some()
+    }
+
     /// Where the store is.
     pub fn path(&self) -> &Path {
         self.root.path()
@@ -112,7 +126,9 @@ impl Store {
 
     /// Opens the snapshot `name` if `host` can run it, checked as far as `verify` says.
     pub fn snapshot(&self, name: &str, host: &Host, verify: Verify) -> Result<Snapshot, Error> {
-        snapshot::open(self, name, Some(host), verify, self.trusted.as_ref(), &mut |_, _| {})
+        let trusted = self.trusted.as_ref();
+        let verify = if trusted.is_some() { Verify::Full } else { verify };
+        snapshot::open(self, name, Some(host), verify, trusted, &mut |_, _| {})
     }
 
     /// Reads back every byte of the snapshot `name` and its images. Does not ask for a host.

@@ -1,6 +1,6 @@
 //! Where the store is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use calve_snapshots::{Error, KeyError, Store, TrustedKeys};
 
@@ -15,10 +15,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `given` is `--store` or `CALVE_STORE`, and whose snapshots to open `--trusted-keys` or `CALVE_TRUSTED_KEYS`; empty
-    /// means not given.
+    /// `given` is `--store` or `CALVE_STORE`, where empty means not given; whose snapshots to open is `--trusted-keys` or
+    /// `CALVE_TRUSTED_KEYS`.
     pub(crate) fn new(given: Option<PathBuf>, trusted_keys: Option<PathBuf>) -> Self {
-        Self { given: given_path(given), trusted_keys: given_path(trusted_keys) }
+        Self { given: given_path(given), trusted_keys }
     }
 
     /// The store's folder: the one given, else the user's data folder (XDG base directory specification).
@@ -37,7 +37,7 @@ impl Place {
     /// Opens the store; makes it where it does not exist.
     pub(crate) fn open(&self) -> Result<Store, Failure> {
         // First: a store is not touched where nobody's snapshots may be opened.
-        let keys = self.trusted_keys.as_ref().map(TrustedKeys::read).transpose()?;
+        let keys = self.trusted_keys.as_deref().map(trusted_keys).transpose()?;
         let store = Store::open(self.path()?).map_err(|error| match &error {
             // Another folder would do.
             Error::Io { .. } => {
@@ -50,6 +50,15 @@ impl Place {
             None => store,
         })
     }
+}
+
+/// An empty path is no way to say that everybody is trusted: a variable that somebody forgot to fill looks the same.
+fn trusted_keys(path: &Path) -> Result<TrustedKeys, Failure> {
+    if path.as_os_str().is_empty() {
+        let text = "--trusted-keys (CALVE_TRUSTED_KEYS) is empty: name a key or a folder of keys, or unset it";
+        return Err(Failure::usage(text));
+    }
+    Ok(TrustedKeys::read(path)?)
 }
 
 /// A path that is set but empty counts as not given.

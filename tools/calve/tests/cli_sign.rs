@@ -99,6 +99,7 @@ fn what_is_no_signature_and_what_is_no_key_is_named() {
     place.sign("resize", &trusted).status(2).silent().line("ours.pem: is no Ed25519 private key");
     place.verify("resize", &ours).status(2).silent().line("key.pem: is no Ed25519 public key");
     place.verify("resize", Path::new("/nowhere")).status(2).line("/nowhere: cannot be read");
+    place.verify("resize", Path::new("")).status(2).silent().line("CALVE_TRUSTED_KEYS) is empty");
     let empty = place.temporary();
     place.verify("resize", &empty).status(2).line("nobody would be trusted");
     place.sign("resise", &ours).status(2).line("did you mean `resize`?");

@@ -28,7 +28,10 @@ const PACKETS: usize = 16;
 pub fn fuzz(data: &[u8]) {
     let before = descriptors();
     talk(Input::new(data));
-    assert_eq!(descriptors(), before, "descriptors stay open");
+    // Not in tests, which run beside others of one process.
+    if !cfg!(test) {
+        assert_eq!(descriptors(), before, "descriptors stay open");
+    }
 }
 
 fn talk(mut input: Input<'_>) {

@@ -54,17 +54,17 @@ pub(crate) struct Census(File);
 
 impl Census {
     pub(crate) fn open() -> io::Result<Self> {
-        File::open("/proc/self/status").map(Self)
+        File::open("/proc/self/stat").map(Self)
     }
 
-    /// The number in the line `Threads` (proc_pid_status(5)).
+    /// Field 20, `num_threads` (proc_pid_stat(5)); the second is a name in parentheses, with anything in it.
     pub(crate) fn take(&self) -> Result<usize, JailError> {
         let failed = |e: &io::Error| JailError::file("count its threads", e);
         let mut bytes = [0; 4096];
         let length = self.0.read_at(&mut bytes, 0).map_err(|e| failed(&e))?;
         let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-        let count = text.lines().find_map(|line| line.strip_prefix("Threads:"));
-        let count = count.and_then(|count| count.trim().parse().ok());
+        let count = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(17));
+        let count = count.and_then(|count| count.parse().ok());
         count.ok_or_else(|| failed(&io::ErrorKind::InvalidData.into()))
     }
 }

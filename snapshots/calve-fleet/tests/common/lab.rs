@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use calve_fleet::{
     BuildError, BuildSpec, CallOptions, Clone, Fleet, Frozen, Function, FunctionError, Outcome,
-    build_snapshot,
+    RuntimeSpec, build_runtime, build_snapshot,
 };
 use calve_snapshots::Store;
 use serde_json::Value;
@@ -63,9 +63,36 @@ impl Lab {
         self.fleet.thaw(&self.frozen(name)).unwrap()
     }
 
+    /// A snapshot of `functions/python` on one of its runtime.
+    pub fn build_on_a_runtime(&self, name: &str) {
+        let base = format!("runtime-of-{name}");
+        let spec = self.spec(name, "app.handler", &[]);
+        let runtime = RuntimeSpec {
+            name: base.clone(),
+            runtime: spec.function.runtime.clone(),
+            memory_mib: spec.memory_mib,
+            vcpus: spec.vcpus,
+            kernel: spec.kernel.clone(),
+            root: spec.root.clone(),
+            cmdline: spec.cmdline.clone(),
+            init_timeout: SLOW,
+            up_timeout: SLOW,
+        };
+        build_runtime(&self.fleet, &self.store, &runtime, &mut |_| {}).unwrap();
+        let spec = BuildSpec { base: Some(base), ..spec };
+        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).unwrap();
+        let frozen = Arc::new(self.fleet.open(&self.store, name).unwrap());
+        self.frozen.lock().unwrap().insert(name.to_owned(), frozen);
+    }
+
     #[allow(clippy::result_large_err, reason = "the library's own, once a test")]
     pub fn build(&self, name: &str, handler: &str, warm: &[&[u8]]) -> Result<(), BuildError> {
-        let spec = BuildSpec {
+        let spec = self.spec(name, handler, warm);
+        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map(drop)
+    }
+
+    fn spec(&self, name: &str, handler: &str, warm: &[&[u8]]) -> BuildSpec {
+        BuildSpec {
             name: name.to_owned(),
             memory_mib: 256,
             vcpus: 1,
@@ -77,8 +104,7 @@ impl Lab {
             warm: warm.iter().map(|event| event.to_vec()).collect(),
             up_timeout: SLOW,
             base: None,
-        };
-        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map(drop)
+        }
     }
 
     /// A copy of a file that the lab shares with its host: reading those is slow.

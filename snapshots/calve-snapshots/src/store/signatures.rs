@@ -11,26 +11,35 @@ use crate::{Damage, Digest, Error, Progress, SigningKey, Verify};
 
 impl Store {
     /// Reads back every byte of the snapshot `name`, as [`Store::verify`] does but for whose it is, and signs it with
-    /// `key`. Signatures of other keys stay; those of what stood here before go.
+    /// `key`, if it is the `wanted` one: whoever has built it knows its id, and others may write to the store. Signatures
+    /// of other keys stay; those of what stood here before go.
     ///
     /// # Errors
     ///
-    /// For what is damaged; and [`Error::Replaced`] if the name stands for another snapshot by the time it was read.
+    /// For what is damaged; and [`Error::Replaced`] if the name stands for another snapshot than the one that is
+    /// wanted or was read.
     pub fn sign(
         &self,
         name: &str,
+        wanted: Option<Digest>,
         key: &SigningKey,
         progress: Progress<'_>,
     ) -> Result<Digest, Error> {
         let id = snapshot::open(self, name, None, Verify::Full, None, progress)?.id();
+        if wanted.is_some_and(|wanted| wanted != id) {
+            return Err(Error::Replaced { name: name.into() });
+        }
         let _lock = self.lock(FlockArg::LockExclusive)?;
         let found = self.find(name)?;
         if found.id != id {
             return Err(Error::Replaced { name: name.into() });
         }
         let ours = key.sign(name, id);
-        // Those that cannot be read are nobody's.
-        let mut signatures = found.signatures().unwrap_or_default();
+        let mut signatures = match found.signatures() {
+            // What is no signature is nobody's.
+            Err(Error::Damaged { damage: Damage::Signatures(_), .. }) => Vec::new(),
+            signatures => signatures?,
+        };
         signatures.retain(|other| other.id == id && !other.is_by(&ours));
         signatures.push(ours);
         self.write_signatures(name, &signatures)?;

@@ -45,8 +45,8 @@ Examples:
   calve snapshot sign greet --key signing.pem
   calve run greet --event '{}' --trusted-keys trusted.pem
 
-Prints the snapshot's id. A signature is of the snapshot under this name; it goes with the name, and does not
-outlive a new build of it. A host that is to refuse all others sets CALVE_TRUSTED_KEYS.";
+Prints the snapshot's id. A signature is of the snapshot under this name; it goes with the name, and
+does not outlive a new build of it. A host that is to refuse all others sets CALVE_TRUSTED_KEYS.";
 
 /// `calve snapshot build --help`.
 pub(super) const BUILD: &str = "\

@@ -48,10 +48,16 @@ pub(super) fn ensure(
         if fleet.has_runtime(store, &name) {
             return Ok(name);
         }
+        if key.is_none() && store.is_trusting() {
+            let text = format_args!(
+                "{title} must be built first, and nothing is opened here that is not signed: give --sign-key"
+            );
+            return Err(Failure::usage(text));
+        }
         match build_runtime(fleet, store, &spec, &mut |step| show(bar, &title, step)) {
-            Ok(_) => {
+            Ok(id) => {
                 if let Some(key) = key {
-                    store.sign(&name, key, &mut |_, _| {}).map_err(store::failure)?;
+                    store.sign(&name, Some(id), key, &mut |_, _| {}).map_err(store::failure)?;
                 }
                 return Ok(name);
             }

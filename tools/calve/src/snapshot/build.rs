@@ -39,6 +39,11 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let key = store::given_path(args.sign_key.clone()).map(SigningKey::read).transpose()?;
     let (_folder, code) = pack(&args)?;
     let store = place.open()?;
+    // What it is built on will be vouched for with it.
+    let store = match &key {
+        Some(key) => store.trusting_also(key),
+        None => store,
+    };
     // So that a name that is wrong or in use is told before minutes have been spent.
     let reserved = store.draft(&args.name)?;
     fleet::check_host()?;
@@ -73,7 +78,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     match built {
         Ok(id) => {
             if let Some(key) = &key {
-                store.sign(&spec.name, key, &mut |_, _| {}).map_err(store::failure)?;
+                store.sign(&spec.name, Some(id), key, &mut |_, _| {}).map_err(store::failure)?;
             }
             stdio::print_line(id.to_string())
         }

@@ -15,7 +15,7 @@ use libc::{
     SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_pwrite64,
     SYS_pwritev, SYS_read, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_shutdown,
-    SYS_sigaltstack, SYS_socketpair, SYS_statx, SYS_tgkill, SYS_wait4, SYS_write,
+    SYS_sigaltstack, SYS_socketpair, SYS_statx, SYS_tgkill, SYS_wait4, SYS_write, SYS_writev,
 };
 
 use crate::Thread::{self, Devices, Main, Vcpu};
@@ -157,9 +157,9 @@ const TABLE: &[Need] = &[
         rules: &[Ioctl(FIONBIO)],
     },
     Need {
-        why: "wait for the fleet; let others have the processor until a thread answers; go on after a stop signal",
+        why: "wait for the fleet; go on after a stop signal",
         threads: &[Main],
-        rules: &[Any(SYS_poll), Any(SYS_sched_yield), Any(SYS_restart_syscall)],
+        rules: &[Any(SYS_poll), Any(SYS_restart_syscall)],
     },
     Need {
         why: "make a generation identifier; seed hash tables, once a thread",
@@ -167,9 +167,9 @@ const TABLE: &[Need] = &[
         rules: &[Any(SYS_getrandom)],
     },
     Need {
-        why: "read, write and flush the disks",
+        why: "read, write and flush the disks; read what is left of one whose file ends before it does",
         threads: &[Devices],
-        rules: &[Any(SYS_preadv), Any(SYS_pwritev), Any(SYS_fdatasync)],
+        rules: &[Any(SYS_preadv), Any(SYS_pwritev), Any(SYS_fdatasync), Any(SYS_pread64)],
     },
     Need {
         why: "let programs of the host in, and the guest out to those of its ports that the fleet hears of. No datagram \
@@ -197,6 +197,9 @@ const TABLE: &[Need] = &[
         threads: &[Main, Devices],
         rules: &[Any(SYS_recvmsg), Any(SYS_sendmsg), Any(SYS_epoll_ctl), Any(SYS_close)],
     },
+    // Release builds abort.
+    #[cfg(debug_assertions)]
+    Need { why: "let a vCPU go in a panic", threads: &[Vcpu], rules: &[Any(SYS_close)] },
     #[cfg(debug_assertions)]
     Need {
         why: "make sure that a descriptor is open before it is closed, as the standard library does in debug builds",
@@ -204,9 +207,15 @@ const TABLE: &[Need] = &[
         rules: &[When(SYS_fcntl, &[Is(1, bits(libc::F_GETFD))])],
     },
     Need {
-        why: "wake threads, write to the console, say what went wrong",
+        why: "wake threads, write to the console, say what went wrong; the C library says it in pieces",
         threads: ALL,
-        rules: &[Any(SYS_futex), Any(SYS_write)],
+        rules: &[Any(SYS_futex), Any(SYS_write), When(SYS_writev, &[Is(0, 2)])],
+    },
+    // In channels, too, for whose other end a thread waits that has lost its processor in the middle of a message.
+    Need {
+        why: "let others have the processor until a thread answers",
+        threads: ALL,
+        rules: &[Any(SYS_sched_yield)],
     },
     Need {
         why: "map guest memory over its reservation, and give pages back; allocate",

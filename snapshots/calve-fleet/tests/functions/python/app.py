@@ -111,3 +111,10 @@ def do_flush(event):
         os.fsync(disk)
         disk.seek(0)
         return disk.read(7).decode()
+
+
+def do_beyond(event):
+    """Reads from the beginning of a disk past the end of what is on it."""
+    with open(event["disk"], "rb") as disk:
+        data = disk.read(1 << 20)
+    return {"bytes": len(data), "zeros": not any(data[-4096:])}
