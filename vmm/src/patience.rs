@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Turns given away before sleeping: some tens of microseconds where nobody else wants the processor.
 const TURNS: u32 = 64;
 
-/// How long to keep a processor for what comes soon: about as long as mapping memory and waking a thread take.
+/// How long to keep a processor for what comes soon: about twice what the rest of a thaw takes.
 const SOON: Duration = Duration::from_micros(100);
 
 /// Receives what comes next.

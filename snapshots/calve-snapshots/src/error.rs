@@ -136,6 +136,15 @@ pub enum Error {
         key: String,
     },
 
+    /// There is no room for one more signature.
+    #[error(
+        "snapshot `{name}` has as many signatures as can be; remove signatures/{name} from the store and sign it anew"
+    )]
+    TooManySigners {
+        /// The snapshot.
+        name: String,
+    },
+
     /// Somebody else has built the name anew.
     #[error("snapshot `{name}` was replaced meanwhile; try again")]
     Replaced {

@@ -35,11 +35,15 @@ pub enum JailError {
     /// The filter cannot be made: the table is wrong for this architecture.
     #[error("the seccomp table cannot be compiled")]
     Compile(#[source] seccompiler::BackendError),
-    /// A thread would go on without a filter.
-    #[error("{open} threads of the worker have not shut themselves in")]
+    /// A thread would go on without a filter, or one that had taken its own has ended.
+    #[error(
+        "the worker has {threads} threads besides this one, and {shut} have shut themselves in"
+    )]
     Open {
-        /// How many.
-        open: usize,
+        /// How many there are besides the one that seals the jail.
+        threads: usize,
+        /// How many have taken a filter.
+        shut: usize,
     },
     /// The kernel does not take the filter.
     #[error("the kernel does not take the seccomp filter: use one with CONFIG_SECCOMP_FILTER")]

@@ -183,8 +183,9 @@ impl Inside {
     /// When the kernel does not take the filter, or a thread has not shut itself. The process must end then.
     pub fn seal(self) -> Result<(), JailError> {
         let (shut, all) = (self.threads.shut_so_far(), self.census.take()?);
-        if all != shut + 1 {
-            return Err(JailError::Open { open: all.saturating_sub(shut + 1) });
+        let threads = all.saturating_sub(1);
+        if threads != shut {
+            return Err(JailError::Open { threads, shut });
         }
         drop(self.census);
         seccomp::install(Thread::Main)

@@ -235,7 +235,7 @@ fn child_forgets_a_thread() {
     let (_go, wait) = std::sync::mpsc::channel::<()>();
     std::thread::spawn(move || wait.recv());
     let sealed = inside.seal();
-    exit_group(libc::c_int::from(!matches!(sealed, Err(JailError::Open { open: 1 }))));
+    exit_group(libc::c_int::from(!matches!(sealed, Err(JailError::Open { threads: 1, shut: 0 }))));
 }
 
 /// A thread that has shut itself in, and what lets it go on from there.

@@ -47,12 +47,15 @@ impl Store {
     }
 
     fn write_signatures(&self, name: &str, signatures: &[Signed]) -> Result<(), Error> {
+        let text = signature::print(signatures);
+        if text.len() as u64 > MAX_LEN {
+            return Err(Error::TooManySigners { name: name.into() });
+        }
         // A dotted name is swept away if this process dies here.
         let draft = format!(".signatures-{name}");
         self.tmp.unlink(&draft)?;
         let path = self.tmp.path_of(&draft);
         let mut file = self.tmp.create(&draft)?;
-        let text = signature::print(signatures);
         file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
         dir::seal(&file, &path)?;
         self.tmp.rename(&draft, &self.signatures, name)?;
