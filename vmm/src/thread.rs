@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{Builder, JoinHandle};
 
 /// A kind of thread that a machine has besides those that call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,30 @@ impl Confine {
         let confine = self.0.clone();
         move || confine(thread)
     }
+}
+
+/// Starts a thread that runs `confine` on itself and then `body`; returns when it is confined.
+///
+/// # Errors
+///
+/// When there can be no thread, and what `confine` returns: then `body` does not run.
+pub(crate) fn spawn(
+    name: String,
+    confine: impl FnOnce() -> io::Result<()> + Send + 'static,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (confined, ready) = sync_channel(1);
+    let thread = Builder::new().name(name).spawn(move || {
+        let result = confine();
+        let go_on = result.is_ok();
+        // The receiver waits below; it is gone only if the spawning thread died.
+        let _ = confined.send(result);
+        if go_on {
+            body();
+        }
+    })?;
+    ready.recv().map_err(io::Error::other)??;
+    Ok(thread)
 }
 
 impl fmt::Debug for Confine {

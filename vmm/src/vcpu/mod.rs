@@ -19,7 +19,7 @@ pub(crate) mod state;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -31,7 +31,7 @@ use thiserror::Error;
 
 use crate::bus::{Bus, Effect};
 use crate::exit::{Exit, ExitSlot, VcpuFault};
-use crate::patience;
+use crate::{patience, thread};
 pub(crate) use kick::Kick;
 
 /// Why a vCPU's thread cannot be had or reached.
@@ -40,12 +40,9 @@ pub enum VcpuError {
     /// The shared page cannot be mapped.
     #[error("cannot map the state page of vCPU {0}")]
     Map(u8, #[source] nix::Error),
-    /// No thread.
+    /// No thread, or none that can be confined as its machine's owner wants it.
     #[error("cannot start the thread of vCPU {0}")]
     Spawn(u8, #[source] io::Error),
-    /// The thread cannot be confined as its machine's owner wants it.
-    #[error("cannot confine the thread of vCPU {0}")]
-    Confine(u8, #[source] io::Error),
     /// The thread has ended, which it only does when the machine is dropped or it panicked.
     #[error("the thread of vCPU {0} is gone")]
     Gone(u8),
@@ -92,23 +89,16 @@ impl Vcpu {
         let kick = Arc::new(Kick::new(&fd, run_size).map_err(|e| VcpuError::Map(index, e))?);
         let (outbox, orders) = channel();
         let (results, inbox) = channel();
-        let (started, ready) = sync_channel(1);
         let entered = Arc::new(AtomicU64::new(0));
         let runner = Runner { index, bus, exits, kick: kick.clone(), entered: entered.clone() };
-        let body = move || {
-            runner.kick.adopt();
-            let result = confine();
-            let go_on = result.is_ok();
-            // The receiver waits below; it is gone only if the spawning thread died.
-            let _ = started.send(result);
-            if go_on {
-                runner.serve(&orders, &results);
-            }
+        let its_kick = kick.clone();
+        let confine = move || {
+            its_kick.adopt();
+            confine()
         };
-        let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(body);
+        let body = move || runner.serve(&orders, &results);
+        let thread = thread::spawn(format!("vcpu{index}"), confine, body);
         let thread = thread.map_err(|e| VcpuError::Spawn(index, e))?;
-        let confined = ready.recv().map_err(|_| VcpuError::Gone(index))?;
-        confined.map_err(|e| VcpuError::Confine(index, e))?;
         let parked = Mutex::new(Parked { fd: Some(fd), inbox });
         Ok(Self { index, kick, outbox: Some(outbox), parked, entered, thread: Some(thread) })
     }

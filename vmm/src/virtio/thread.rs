@@ -35,7 +35,7 @@ use super::slot::Seat;
 use super::state::DeviceState;
 use super::transport::Transport;
 use crate::memory::GuestMemory;
-use crate::patience;
+use crate::{patience, thread};
 #[cfg(feature = "fuzzing")]
 pub use by_hand::ByHand;
 use event_loop::{EventLoop, ParkOnExit};
@@ -91,24 +91,13 @@ impl DeviceThread {
         let pausing = Arc::new(AtomicBool::new(false));
         let (outbox, orders) = sync_channel(1);
         let (results, inbox) = sync_channel(1);
-        let (confined, ready) = sync_channel(1);
         let event_loop = EventLoop {
             poller,
             pausing: Arc::clone(&pausing),
             transports: ParkOnExit(transports.clone()),
         };
-        let body = move || {
-            let result = confine();
-            let go_on = result.is_ok();
-            // The receiver waits below; it is gone only if the spawning thread died.
-            let _ = confined.send(result);
-            if go_on {
-                event_loop.serve(&orders, &results);
-            }
-        };
-        let thread = std::thread::Builder::new().name("devices".into()).spawn(body);
-        let thread = thread.map_err(Error::Setup)?;
-        ready.recv().map_err(|_| Error::ThreadGone)?.map_err(Error::Setup)?;
+        let body = move || event_loop.serve(&orders, &results);
+        let thread = thread::spawn("devices".into(), confine, body).map_err(Error::Setup)?;
         let parked = Mutex::new(Parked { seats: Some(seats), inbox });
         Ok(Self { transports, poke, pausing, parked, outbox: Some(outbox), thread: Some(thread) })
     }
