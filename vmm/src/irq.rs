@@ -38,13 +38,18 @@ impl Pin {
     pub(crate) fn new(vm: Arc<VmFd>, gsi: u32) -> Self {
         Self { vm, gsi }
     }
+
+    /// Takes the line back to where an edge can begin. [`IrqLine::raise`] leaves it there.
+    pub(crate) fn lower(&self) {
+        let _ = self.vm.set_irq_line(self.gsi, false);
+    }
 }
 
 impl IrqLine for Pin {
     fn raise(&self) {
         // A VM that has its controllers refuses neither: the numbers are ours.
         let _ = self.vm.set_irq_line(self.gsi, true);
-        let _ = self.vm.set_irq_line(self.gsi, false);
+        self.lower();
     }
 }
 

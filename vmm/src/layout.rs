@@ -5,10 +5,10 @@
 //! 0x0000_6000  │ boot facts (PVH start info, maps)  │
 //! 0x0002_0000  │ kernel command line                │
 //! 0x0009_fc00  ├ reserved ─────────────────────────┤
-//! 0x000d_f000  │ VM generation identifier           │
 //! 0x000e_0000  │ ACPI tables                        │
 //! 0x0010_0000  ├ RAM: kernel, initrd, everything ──┤
 //! 0xc000_0000  ├ hole: 1 GiB ──────────────────────┤
+//! 0xc000_0000  │ VM generation identifier           │
 //! 0xd000_0000  │ virtio-mmio windows, 4 KiB each    │
 //! 0xfec0_0000  │ I/O APIC                           │
 //! 0xfee0_0000  │ local APIC                         │
@@ -26,6 +26,9 @@ pub const PAGE_SIZE: u64 = 4096;
 pub const HOLE_START: u64 = 0xc000_0000;
 /// First byte after the hole; RAM that does not fit below [`HOLE_START`] goes on here.
 pub const HOLE_END: u64 = 0x1_0000_0000;
+
+/// The 16-byte VM generation identifier: a page of its own, which is no RAM and in no snapshot.
+pub const VMGENID: u64 = HOLE_START;
 
 /// The first virtio-mmio window; window *n* starts `n * VIRTIO_WINDOW` bytes higher.
 pub const VIRTIO_BASE: u64 = 0xd000_0000;
@@ -64,8 +67,6 @@ pub const CMDLINE_MAX: usize = 2048;
 
 /// Low memory that the memory map calls usable ends here, as below an EBDA.
 pub const LOW_RAM_END: u64 = 0x9_fc00;
-/// The 16-byte VM generation identifier, in reserved memory.
-pub const VMGENID: u64 = 0xd_f000;
 /// RSDP and tables; inside 0xe0000–0xfffff, where an OS without other hints searches for the
 /// RSDP (ACPI 6.5, §5.2.5.1).
 pub const ACPI_TABLES: u64 = 0xe_0000;

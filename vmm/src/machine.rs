@@ -255,8 +255,7 @@ impl Machine {
         let devices = self.parts.devices.save()?;
         attach(&self.parts, attachments)?;
         self.parts.devices.load(devices)?;
-        crate::generation::change(self.parts.ram.guest(), &self.parts.generation)
-            .map_err(MachineError::Generation)
+        self.parts.generation.change().map_err(MachineError::Generation)
     }
 
     /// Where its memory lies, for whoever writes a snapshot of it.
@@ -278,6 +277,16 @@ impl Machine {
     /// Its shape.
     pub fn shape(&self) -> Shape {
         self.parts.shape
+    }
+
+    /// Its VM generation identifier, if its guest has not written over it: of another value in each machine, after
+    /// each [`Machine::reset`] and each [`Machine::reconnect`].
+    ///
+    /// # Errors
+    ///
+    /// None that is known; the kernel's, if it has one.
+    pub fn generation(&self) -> Result<[u8; 16], MachineError> {
+        self.parts.generation.read().map_err(MachineError::Generation)
     }
 
     /// Types into the serial console; returns the bytes that its FIFO had room for.

@@ -1,4 +1,5 @@
 //! The part of a machine that is KVM's own and not a vCPU: interrupt controllers, timer, clock.
+#![allow(unsafe_code)]
 
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY,
@@ -33,6 +34,23 @@ fn timer(state: &PlatformState) -> Vec<u8> {
 fn same(one: &kvm_irqchip, two: &kvm_irqchip) -> bool {
     let bytes = |chip: &kvm_irqchip| postcard::to_stdvec(chip).unwrap_or_default();
     bytes(one) == bytes(two)
+}
+
+/// Has an I/O APIC that is being loaded deliver an edge at `pin` in the same call: KVM injects whatever the state that
+/// it is given says is pending (Linux `arch/x86/kvm/ioapic.c`, `kvm_set_ioapic`). A pin that the guest has masked stays
+/// as it is: an edge there would be lost. The line is high afterwards.
+fn pend(chip: &mut kvm_irqchip, pin: u32) {
+    /// Redirection entry, bit 16 (Intel 82093AA, §3.2.4).
+    const MASKED: u64 = 1 << 16;
+    // SAFETY: both are plain integers, valid whatever the bytes are.
+    let mut ioapic = unsafe { chip.chip.ioapic };
+    let entry = usize::try_from(pin).ok().and_then(|pin| ioapic.redirtbl.get(pin));
+    // SAFETY: as above.
+    let listens = entry.is_some_and(|entry| unsafe { entry.bits } & MASKED == 0);
+    if listens {
+        ioapic.irr |= 1 << pin;
+        chip.chip.ioapic = ioapic;
+    }
 }
 
 /// A timer that counts nothing, as KVM makes it. Loading it waits for what the old one has under way (Linux
@@ -99,25 +117,34 @@ impl PlatformState {
     }
 
     /// Loads the state over that of a machine that has run. Its timer is stopped first: it would go on to raise its
-    /// line meanwhile, and controllers that are loaded already would keep that.
-    pub(crate) fn reload(&self, vm: &VmFd) -> Result<(), PlatformError> {
+    /// line meanwhile, and controllers that are loaded already would keep that. `event` is the pin of the I/O APIC at which the guest is to
+    /// find an interrupt.
+    pub(crate) fn reload(&self, vm: &VmFd, event: u32) -> Result<(), PlatformError> {
         vm.set_pit2(&stopped()).map_err(call("KVM_SET_PIT2"))?;
-        self.load_over(vm, None)
+        self.load_over(vm, None, event)
     }
 
     /// Loads the state into a VM that is as it was born; after the vCPUs', because an I/O APIC with a pending
     /// interrupt delivers it to local APICs at once. What would change nothing is left out: a guest under
-    /// hardware-reduced ACPI touches neither the old interrupt controllers nor the timer.
-    pub(crate) fn load(&self, vm: &VmFd, newborn: &Self) -> Result<(), PlatformError> {
-        self.load_over(vm, Some(newborn))
+    /// hardware-reduced ACPI touches neither the old interrupt controllers nor the timer. `event` as for [`PlatformState::reload`].
+    pub(crate) fn load(&self, vm: &VmFd, newborn: &Self, event: u32) -> Result<(), PlatformError> {
+        self.load_over(vm, Some(newborn), event)
     }
 
-    fn load_over(&self, vm: &VmFd, newborn: Option<&Self>) -> Result<(), PlatformError> {
+    fn load_over(
+        &self,
+        vm: &VmFd,
+        newborn: Option<&Self>,
+        event: u32,
+    ) -> Result<(), PlatformError> {
         for (number, (chip, id)) in self.irqchips.iter().zip(CHIPS).enumerate() {
-            if newborn.is_some_and(|newborn| same(chip, &newborn.irqchips[number])) {
+            let mut chip = kvm_irqchip { chip_id: id, ..*chip };
+            if id == KVM_IRQCHIP_IOAPIC {
+                pend(&mut chip, event);
+            }
+            if newborn.is_some_and(|newborn| same(&chip, &newborn.irqchips[number])) {
                 continue;
             }
-            let chip = kvm_irqchip { chip_id: id, ..*chip };
             vm.set_irqchip(&chip).map_err(call("KVM_SET_IRQCHIP"))?;
         }
         if newborn.is_none_or(|newborn| timer(self) != timer(newborn)) {

@@ -24,6 +24,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::boot::{self, Boot};
 use crate::bus::Bus;
 use crate::exit::ExitSlot;
+use crate::generation::Generation;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::irq::Pin;
 use crate::layout::{COM1_GSI, GED_GSI, VIRTIO_BASE, VIRTIO_GSI, VIRTIO_WINDOW};
@@ -106,12 +107,12 @@ pub(crate) struct Parts {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) devices: DeviceThread,
     pub(crate) serial: Arc<SerialPort>,
-    pub(crate) generation: Pin,
     pub(crate) exits: Arc<ExitSlot>,
     pub(crate) shape: Shape,
     pub(crate) msrs: Arc<[u32]>,
     pub(crate) vm: Arc<VmFd>,
     pub(crate) ram: Ram,
+    pub(crate) generation: Generation,
     pub(crate) tables: PageTables,
     /// Whether a thread of the machine can be awake while another loads its state.
     pub(crate) spare_processor: bool,
@@ -153,9 +154,10 @@ impl Shell {
         let ram = Ram::reserve(&shape)?;
         let vm = Arc::new(hypervisor.create_vm()?);
         platform::create(&vm)?;
-        add_memslots(&vm, &ram)?;
         let serial = Arc::new(SerialPort::new(Pin::new(vm.clone(), COM1_GSI)));
-        let generation = Pin::new(vm.clone(), GED_GSI);
+        let generation = Generation::draw(Pin::new(vm.clone(), GED_GSI))
+            .map_err(|e| ShellError::Call("mmap", e))?;
+        add_memslots(&vm, &ram, &generation)?;
         let slots = kinds(&shape)
             .enumerate()
             .map(|(index, kind)| device_slot(&vm, index, kind))
@@ -183,12 +185,12 @@ impl Shell {
             vcpus,
             devices,
             serial,
-            generation,
             exits,
             shape,
             msrs,
             vm,
             ram,
+            generation,
             tables,
             spare_processor,
         };
@@ -222,7 +224,6 @@ impl Shell {
         let Self { mut parts, .. } = self;
         parts.ram.fill()?;
         let entry = boot::load(parts.ram.guest(), &parts.shape, boot)?;
-        crate::generation::write_fresh(parts.ram.guest()).map_err(MachineError::Generation)?;
         attach(&parts, attachments)?;
         let deadline = hypervisor.has_tsc_deadline();
         for (index, vcpu) in (0..).zip(&parts.vcpus) {
@@ -300,15 +301,19 @@ pub(crate) fn load(
     attach(parts, attachments)?;
     parts.serial.load(state.serial.clone())?;
     parts.devices.load(state.devices.clone())?;
+    // The guest finds the interrupt of a changed generation pending: a shell's identifier is one that no guest has
+    // seen, and of a machine that has run another is drawn first.
     match &how {
-        Load::First { platform, .. } => state.platform.load(&parts.vm, platform)?,
-        Load::Again => state.platform.reload(&parts.vm)?,
+        Load::First { platform, .. } => state.platform.load(&parts.vm, platform, GED_GSI)?,
+        Load::Again => {
+            parts.generation.redraw().map_err(MachineError::Generation)?;
+            state.platform.reload(&parts.vm, GED_GSI)?;
+        }
     }
     if let (Load::First { prefault, .. }, Some(vcpu)) = (how, parts.vcpus.first()) {
         vcpu.with(|fd| prefault.run(fd))?;
     }
-    crate::generation::change(parts.ram.guest(), &parts.generation)
-        .map_err(MachineError::Generation)
+    Ok(())
 }
 
 /// Connects the devices to the host.
@@ -330,7 +335,9 @@ fn kinds(shape: &Shape) -> impl Iterator<Item = Kind> + use<> {
     (0..shape.disks()).map(|_| Kind::Block).chain([Kind::Vsock, Kind::Balloon])
 }
 
-fn add_memslots(vm: &VmFd, ram: &Ram) -> Result<(), ShellError> {
+fn add_memslots(vm: &VmFd, ram: &Ram, generation: &Generation) -> Result<(), ShellError> {
+    let failed = |e: kvm_ioctls::Error| ShellError::Call("KVM_SET_USER_MEMORY_REGION", e.into());
+    let mut free = 0;
     for (slot, (region, host)) in (0..).zip(ram.slots()) {
         let memslot = kvm_userspace_memory_region {
             slot,
@@ -341,10 +348,10 @@ fn add_memslots(vm: &VmFd, ram: &Ram) -> Result<(), ShellError> {
         };
         // SAFETY: the range is mapped, of this size, and owned by `ram`, which `Parts` drops
         // after the VM; regions do not overlap, by construction of `memory::regions`.
-        unsafe { vm.set_user_memory_region(memslot) }
-            .map_err(|e| ShellError::Call("KVM_SET_USER_MEMORY_REGION", e.into()))?;
+        unsafe { vm.set_user_memory_region(memslot) }.map_err(failed)?;
+        free = slot + 1;
     }
-    Ok(())
+    generation.show(vm, free).map_err(failed)
 }
 
 /// Interrupt line and doorbells of the device in window `index`.

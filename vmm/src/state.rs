@@ -17,7 +17,7 @@ use crate::vcpu::state::VcpuState;
 use crate::virtio::DeviceState;
 
 /// Version of the address map and of the parts of a machine; see [`crate::layout`].
-pub const MACHINE_VERSION: u16 = 2;
+pub const MACHINE_VERSION: u16 = 3;
 const VCPU_VERSION: u16 = 1;
 const PLATFORM_VERSION: u16 = 1;
 const SERIAL_VERSION: u16 = 1;

@@ -63,7 +63,7 @@ fn serial(bytes: &mut Vec<u8>) {
 
 /// The generation identifier, and the event device whose interrupt says that it changed.
 fn generation(bytes: &mut Vec<u8>) {
-    #[allow(clippy::cast_possible_truncation, reason = "low memory")]
+    #[allow(clippy::cast_possible_truncation, reason = "below 4 GiB")]
     let (low, high) = (VMGENID as u32, 0_u32);
     let address = Package::new(vec![&low, &high]);
     let objects: [(&str, &dyn Aml); 4] = [

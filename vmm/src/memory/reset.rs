@@ -3,7 +3,7 @@
 //! | page | what happens to it |
 //! | --- | --- |
 //! | never written | nothing: it still is the file's |
-//! | written, and known to be written by every call or by the reset itself | its content is read from the file again, so that nobody stops at it |
+//! | written, and known to be written by every call | its content is read from the file again, so that nobody stops at it |
 //! | written otherwise | dropped: the next touch finds the file's |
 //!
 //! Where the kernel cannot tell which pages were written, all of the second kind are read again and
@@ -19,8 +19,7 @@ use std::os::fd::AsRawFd;
 use nix::libc;
 
 use super::private::PageTables;
-use super::{Mapped, MemoryError, MemoryPlan, PAGE, PlanError, Ram, Region, Stretch, Touched};
-use crate::layout::VMGENID;
+use super::{Mapped, MemoryError, MemoryPlan, PlanError, Ram, Region, Stretch};
 
 /// A run of addresses that holds a stretch of a file from `offset` on.
 #[derive(Clone, Debug)]
@@ -53,16 +52,10 @@ impl Ram {
     }
 }
 
-/// What of a region, which begins at `host`, is read again rather than dropped: pages of a file that every call writes,
-/// and that of the generation identifier, which every reset writes. By address.
+/// What of a region, which begins at `host`, is read again rather than dropped: pages of a file that every call writes.
+/// By address.
 fn kept(plan: &MemoryPlan, region: Region, host: usize) -> impl Iterator<Item = Kept> {
-    /// Low memory: its offset is its address.
-    const GENERATION: Touched =
-        Touched { at: Stretch { offset: VMGENID, len: PAGE }, written: true };
-    let below = plan.touched.partition_point(|touched| touched.at.offset < VMGENID);
-    let (below, above) = plan.touched.split_at(below);
-    let touched = below.iter().chain([&GENERATION]).chain(above);
-    let rewritten = touched.filter(|touched| touched.written).map(|touched| touched.at);
+    let rewritten = plan.touched.iter().filter(|touched| touched.written).map(|touched| touched.at);
     let whole = Stretch { offset: region.file_offset, len: region.size };
     let inside = rewritten.filter_map(move |rewritten| rewritten.common(&whole));
     inside.flat_map(move |rewritten| {
@@ -148,7 +141,7 @@ mod tests {
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::regions;
+    use super::super::{Touched, regions};
     use super::*;
     use crate::shape::Shape;
 

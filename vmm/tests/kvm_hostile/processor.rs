@@ -100,7 +100,7 @@ fn a_guest_that_dies_has_reset_itself() {
 #[ignore = "needs /dev/kvm"]
 fn what_the_host_wrote_for_the_guest_is_the_guests_to_spoil() {
     let mut script = Script::new();
-    // The generation identifier is written at each thaw, whatever is there; tables are the guest's; KVM's pages on Intel
+    // The generation identifier is in no snapshot; tables are the guest's; KVM's pages on Intel
     // are no memory elsewhere.
     for start in [VMGENID, ACPI_TABLES, KVM_IDENTITY_MAP, KVM_TSS] {
         for offset in (0..0x1000).step_by(8) {
