@@ -60,6 +60,7 @@ pub struct Store {
     signatures: Dir,
     tmp: Dir,
     trusted: Option<TrustedKeys>,
+    signing: Option<SigningKey>,
 }
 
 /// A name in the store.
@@ -88,6 +89,7 @@ impl Store {
             tmp: root.subdir_or_create("tmp")?,
             root,
             trusted: None,
+            signing: None,
         };
         // Hygiene, not correctness: a store on a read-only file system opens all the same.
         let _ = store.sweep();
@@ -101,11 +103,17 @@ impl Store {
         Self { trusted: Some(keys), ..self }
     }
 
-    /// Goes by what is signed with this key, too.
+    /// From now on signs each snapshot that is committed, before its name stands for it; and opens only what is
+    /// [signed](Store::trusting) by this key, or another that it trusts: who builds on something vouches for it, too.
     #[must_use]
-    pub fn trusting_also(self, key: &SigningKey) -> Self {
-        let trusted = self.trusted.unwrap_or_default().and(key);
-        Self { trusted: Some(trusted), ..self }
+    pub fn signing(self, key: SigningKey) -> Self {
+        let trusted = self.trusted.unwrap_or_default().and(&key);
+        Self { trusted: Some(trusted), signing: Some(key), ..self }
+    }
+
+    /// Whether it signs what is committed.
+    pub fn is_signing(&self) -> bool {
+        self.signing.is_some()
     }
 
     /// Whether it opens only what is signed.

@@ -122,7 +122,12 @@ impl Fixture {
 
     /// A draft with everything in it but the commit.
     pub(crate) fn draft(&self, name: &str) -> Draft<'_> {
-        let mut draft = self.store.draft(name).unwrap();
+        self.draft_in(&self.store, name)
+    }
+
+    /// A draft in this store as somebody else has opened it.
+    pub(crate) fn draft_in<'a>(&self, store: &'a Store, name: &str) -> Draft<'a> {
+        let mut draft = store.draft(name).unwrap();
         draft.add_image(Role::Kernel, &self.input("kernel", KERNEL)).unwrap();
         draft.add_image(Role::Root, &self.input("root", ROOT)).unwrap();
         draft.write_state(&State::try_from(&golden_state()[..]).unwrap()).unwrap();

@@ -43,7 +43,7 @@ fn verify(store: &Store, name: &str) -> Result<(), Failure> {
 fn sign(store: &Store, name: &str, key: &SigningKey) -> Result<(), Failure> {
     let bar = Bar::new();
     bar.stage(&format!("Verifying {name}"));
-    let signed = store.sign(name, None, key, &mut |done, total| bar.advance(done, total));
+    let signed = store.sign(name, key, &mut |done, total| bar.advance(done, total));
     drop(bar);
     stdio::print_line(signed.map_err(store::failure)?.to_string())
 }

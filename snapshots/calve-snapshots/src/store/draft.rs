@@ -181,7 +181,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Publishes the snapshot under the draft's name, in place of an older one. Returns its id.
+    /// Publishes the snapshot under the draft's name, in place of an older one; signed, where the store
+    /// [signs](Store::signing). Returns its id.
     pub fn commit(self, recipe: Recipe) -> Result<Digest, Error> {
         self.commit_at(SystemTime::now(), recipe)
     }
@@ -202,6 +203,10 @@ impl<'a> Draft<'a> {
         let publish = if exists { Dir::exchange } else { Dir::rename };
         publish(&store.tmp, &self.name, &store.snapshots, &id.hex())?;
         store.snapshots.sync()?;
+        if let Some(key) = &store.signing {
+            // Whoever opens the name finds it signed, before it moves and after.
+            store.countersign(&self.name, id, key, store.resolve(&self.name)?)?;
+        }
         let link = link_name(&self.name);
         store.tmp.remove(&link)?;
         store.tmp.symlink(&format!("{LINK}{}", id.hex()), &link)?;

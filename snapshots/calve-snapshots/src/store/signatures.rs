@@ -11,39 +11,49 @@ use crate::{Damage, Digest, Error, Progress, SigningKey, Verify};
 
 impl Store {
     /// Reads back every byte of the snapshot `name`, as [`Store::verify`] does but for whose it is, and signs it with
-    /// `key`, if it is the `wanted` one: whoever has built it knows its id, and others may write to the store. Signatures
-    /// of other keys stay; those of what stood here before go.
+    /// `key`. Signatures of other keys stay; those of what stood here before go.
     ///
     /// # Errors
     ///
-    /// For what is damaged; and [`Error::Replaced`] if the name stands for another snapshot than the one that is
-    /// wanted or was read.
+    /// For what is damaged; and [`Error::Replaced`] if the name stands for another snapshot than the one that was
+    /// read.
     pub fn sign(
         &self,
         name: &str,
-        wanted: Option<Digest>,
         key: &SigningKey,
         progress: Progress<'_>,
     ) -> Result<Digest, Error> {
         let id = snapshot::open(self, name, None, Verify::Full, None, progress)?.id();
-        if wanted.is_some_and(|wanted| wanted != id) {
-            return Err(Error::Replaced { name: name.into() });
-        }
         let _lock = self.lock(FlockArg::LockExclusive)?;
         let found = self.find(name)?;
         if found.id != id {
             return Err(Error::Replaced { name: name.into() });
         }
+        self.countersign(name, id, key, None)?;
+        Ok(id)
+    }
+
+    /// Adds to the signatures of `name` that it stands for `id`; keeps those of others for that, and for what it may
+    /// have stood for `before`. The caller holds the store lock.
+    pub(super) fn countersign(
+        &self,
+        name: &str,
+        id: Digest,
+        key: &SigningKey,
+        before: Option<Digest>,
+    ) -> Result<(), Error> {
         let ours = key.sign(name, id);
-        let mut signatures = match found.signatures() {
+        let mut signatures = match (Found { store: self, name, id }).signatures() {
             // What is no signature is nobody's.
             Err(Error::Damaged { damage: Damage::Signatures(_), .. }) => Vec::new(),
             signatures => signatures?,
         };
-        signatures.retain(|other| other.id == id && !other.is_by(&ours));
+        signatures.retain(|other| match other.id {
+            other_id if other_id == id => !other.is_by(&ours),
+            other_id => Some(other_id) == before,
+        });
         signatures.push(ours);
-        self.write_signatures(name, &signatures)?;
-        Ok(id)
+        self.write_signatures(name, &signatures)
     }
 
     fn write_signatures(&self, name: &str, signatures: &[Signed]) -> Result<(), Error> {

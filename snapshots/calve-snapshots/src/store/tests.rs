@@ -6,3 +6,4 @@ mod drafts;
 mod lifecycle;
 mod opening;
 mod random;
+mod signing;

@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use calve_fleet::{BootSpec, BuildError, BuildSpec, Fleet, RuntimeSpec, build_runtime};
-use calve_snapshots::{Digest, Error, SigningKey, Store};
+use calve_snapshots::{Digest, Error, Store};
 
 use super::build::show;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::progress::Bar;
-use crate::{interrupt, store};
 
 /// What the names of runtimes begin with.
 pub(super) const PREFIX: &str = "runtime.";
@@ -25,7 +25,6 @@ pub(super) fn ensure(
     fleet: &Fleet,
     store: &Store,
     spec: &BuildSpec,
-    key: Option<&SigningKey>,
     bar: &Bar,
 ) -> Result<String, Failure> {
     let runtime = &spec.function.runtime;
@@ -48,19 +47,14 @@ pub(super) fn ensure(
         if fleet.has_runtime(store, &name) {
             return Ok(name);
         }
-        if key.is_none() && store.is_trusting() {
+        if store.is_trusting() && !store.is_signing() {
             let text = format_args!(
                 "{title} must be built first, and nothing is opened here that is not signed: give --sign-key"
             );
             return Err(Failure::usage(text));
         }
         match build_runtime(fleet, store, &spec, &mut |step| show(bar, &title, step)) {
-            Ok(id) => {
-                if let Some(key) = key {
-                    store.sign(&name, Some(id), key, &mut |_, _| {}).map_err(store::failure)?;
-                }
-                return Ok(name);
-            }
+            Ok(_) => return Ok(name),
             Err(BuildError::Store(Error::NameBusy(_))) => {
                 bar.stage(&format!("Waiting for another process to build {title}"));
                 thread::sleep(LOOK);

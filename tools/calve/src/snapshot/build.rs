@@ -40,8 +40,8 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let (_folder, code) = pack(&args)?;
     let store = place.open()?;
     // What it is built on will be vouched for with it.
-    let store = match &key {
-        Some(key) => store.trusting_also(key),
+    let store = match key {
+        Some(key) => store.signing(key),
         None => store,
     };
     // So that a name that is wrong or in use is told before minutes have been spent.
@@ -67,7 +67,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let _signal = fleet::cancel_on_signal(&fleet);
     let bar = Bar::new();
     if !flat {
-        spec.base = Some(base::ensure(&fleet, &store, &spec, key.as_ref(), &bar)?);
+        spec.base = Some(base::ensure(&fleet, &store, &spec, &bar)?);
     }
     drop(reserved);
     let mut logs = Logs::new(false);
@@ -76,12 +76,7 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     let built = build_snapshot_with(&fleet, &store, &spec, &mut steps, &mut sink);
     drop(bar);
     match built {
-        Ok(id) => {
-            if let Some(key) = &key {
-                store.sign(&spec.name, Some(id), key, &mut |_, _| {}).map_err(store::failure)?;
-            }
-            stdio::print_line(id.to_string())
-        }
+        Ok(id) => stdio::print_line(id.to_string()),
         Err(error) => Err(fail(error, &spec.name)),
     }
 }
