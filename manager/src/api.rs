@@ -1,0 +1,5 @@
+//! The HTTP doors.
+
+mod error;
+
+pub use error::ApiError;

@@ -1,0 +1,154 @@
+//! What runs functions. The host knows it by these traits alone, so that its decisions can be tested without machines.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Builds snapshots and starts machines from them. Everything here blocks.
+pub trait Engine: Send + Sync + 'static {
+    /// Builds the snapshot of a version.
+    ///
+    /// # Errors
+    ///
+    /// What the owner of the function is to read.
+    fn build(&self, blueprint: &Blueprint<'_>) -> Result<(), BuildFailure>;
+
+    /// Starts a machine from a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such snapshot or no machine can be had.
+    fn start(&self, snapshot: &str) -> Result<Box<dyn Instance>, EngineError>;
+
+    /// Removes a snapshot that nobody will start machines from; one that is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// When it is still there.
+    fn remove(&self, snapshot: &str) -> Result<(), EngineError>;
+}
+
+/// A machine that runs a function. Dropping it ends it.
+pub trait Instance: Send {
+    /// Calls its function; one at a time.
+    ///
+    /// # Errors
+    ///
+    /// When no answer came: the machine is to be dropped.
+    fn call(&mut self, call: Call<'_>) -> Result<Answer, EngineError>;
+
+    /// Makes it as it was when it started.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    fn reset(self: Box<Self>) -> Result<Box<dyn Instance>, EngineError>;
+
+    /// Its identity: no two machines have the same.
+    fn machine(&self) -> &str;
+
+    /// What ends it from another thread, in the middle of a call.
+    fn killer(&self) -> Arc<dyn Killer>;
+}
+
+/// Ends a machine.
+pub trait Killer: Send + Sync {
+    /// Ends it. No effect on one that has ended.
+    fn kill(&self);
+}
+
+/// A call.
+pub struct Call<'a> {
+    /// Its id.
+    pub request: &'a str,
+    /// JSON.
+    pub event: &'a [u8],
+    /// The function's deadline.
+    pub timeout: Duration,
+    /// X-Ray trace header, or empty.
+    pub trace: &'a str,
+    /// Takes what the function prints, as it comes.
+    pub logs: &'a mut (dyn FnMut(&[u8]) + Send),
+}
+
+/// What came of a call that reached the function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its result as JSON, or its error.
+    pub result: Result<Vec<u8>, FunctionFailure>,
+    /// From the request for a machine to its first output, µs.
+    pub first_output_us: u64,
+    /// Private memory of the machine afterwards, KiB, where it is known.
+    pub private_kib: Option<u64>,
+}
+
+/// A function's own failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionFailure {
+    /// Whether its code caught it (`Handled`) or it ended, ran out of time or memory (`Unhandled`).
+    pub handled: bool,
+    /// The error object that clients get, JSON: `errorType`, `errorMessage`, `stackTrace`.
+    pub body: Vec<u8>,
+    /// Whether the machine can be called again.
+    pub usable: bool,
+}
+
+/// What a snapshot is built from.
+#[derive(Clone, Debug)]
+pub struct Blueprint<'a> {
+    /// Its name in the store.
+    pub snapshot: &'a str,
+    /// The function's name.
+    pub function: &'a str,
+    /// Its version number, or `$LATEST`.
+    pub version: &'a str,
+    /// ARN of the version.
+    pub arn: &'a str,
+    /// The client's name for the runtime.
+    pub runtime: &'a str,
+    /// `module.function`.
+    pub handler: &'a str,
+    /// Environment variables.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+    /// The longest call.
+    pub timeout: Duration,
+    /// The unpacked code.
+    pub code: &'a Path,
+}
+
+/// Why a snapshot could not be built, for the owner of the function.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{code}: {reason}")]
+pub struct BuildFailure {
+    /// Lambda's reason code: `InvalidRuntime`, `FunctionError`, `InternalError`, …
+    pub code: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// Why there is no machine or no answer.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The snapshot cannot be opened.
+    #[error("snapshot `{snapshot}` cannot be opened")]
+    Snapshot {
+        /// Its name.
+        snapshot: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The machine failed, or there is none to be had.
+    #[error("the machine failed")]
+    Machine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The call was out of bounds; the machine is as it was.
+    #[error("the call cannot be made")]
+    Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The guest did not answer in time, nor did its agent.
+    #[error("no answer in time")]
+    TimedOut,
+}

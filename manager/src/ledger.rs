@@ -1,0 +1,187 @@
+//! What survives a crash: one trait, so that a cluster's store can stand here one day, and SQLite behind it.
+//!
+//! Every method is one transaction: it is done and on disk when it returns, or nothing of it is. All block.
+
+use thiserror::Error;
+
+use crate::model::{AccessKey, Function, Millis, Tenant};
+
+/// The host's memory.
+pub trait Ledger: Send + Sync + 'static {
+    /// All tenants.
+    fn tenants(&self) -> Result<Vec<Tenant>, LedgerError>;
+    /// Adds a tenant, or puts another in the place of the one with its name.
+    fn put_tenant(&self, tenant: &Tenant) -> Result<(), LedgerError>;
+
+    /// All keys.
+    fn keys(&self) -> Result<Vec<AccessKey>, LedgerError>;
+    /// Adds a key.
+    fn add_key(&self, key: &AccessKey) -> Result<(), LedgerError>;
+    /// Removes a key; whether there was one.
+    fn remove_key(&self, id: &str) -> Result<bool, LedgerError>;
+
+    /// All functions.
+    fn functions(&self) -> Result<Vec<Function>, LedgerError>;
+    /// Adds a function, or puts another in the place of the one with its tenant and name.
+    fn put_function(&self, function: &Function) -> Result<(), LedgerError>;
+    /// Removes a function with everything that is only its own: settings, messages that wait, records, sources.
+    fn remove_function(&self, tenant: &str, name: &str) -> Result<(), LedgerError>;
+
+    /// Takes a message in.
+    fn enqueue(&self, message: &Message) -> Result<(), LedgerError>;
+    /// Up to `most` messages that are due and that nobody has a lease on, oldest due first, leased until `until`.
+    fn lease(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Message>, LedgerError>;
+    /// Removes a message that is done with.
+    fn acknowledge(&self, id: &str) -> Result<(), LedgerError>;
+    /// Ends the lease on a message, which is due again at `due` with `tries` made.
+    fn postpone(&self, id: &str, due: Millis, tries: u32) -> Result<(), LedgerError>;
+    /// Puts a message among the dead letters, with the reason.
+    fn bury(&self, id: &str, now: Millis, reason: &str) -> Result<(), LedgerError>;
+    /// Ends every lease: nobody who had one lives.
+    fn release_all(&self) -> Result<(), LedgerError>;
+    /// When the next message that nobody has a lease on is due.
+    fn next_due(&self) -> Result<Option<Millis>, LedgerError>;
+    /// Messages of a function that wait or are being delivered, and the time at which the oldest was taken in.
+    fn backlog(&self, tenant: &str, function: &str) -> Result<(u64, Option<Millis>), LedgerError>;
+    /// Dead letters of a function, newest first, at most `most`.
+    fn dead_letters(
+        &self,
+        tenant: &str,
+        function: &str,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, LedgerError>;
+
+    /// The record of a key, unless it has run out.
+    fn record(&self, tenant: &str, key: &str, now: Millis) -> Result<Option<Record>, LedgerError>;
+    /// Keeps a record, in place of an older one of its key.
+    fn put_record(&self, record: &Record) -> Result<(), LedgerError>;
+    /// Takes the lease on running `key`, unless somebody else has one at `now`; whether it is ours.
+    fn claim(
+        &self,
+        tenant: &str,
+        key: &str,
+        owner: &str,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, LedgerError>;
+    /// Gives that lease up.
+    fn unclaim(&self, tenant: &str, key: &str, owner: &str) -> Result<(), LedgerError>;
+
+    /// All event sources.
+    fn sources(&self) -> Result<Vec<Source>, LedgerError>;
+    /// Adds an event source, or puts another in the place of the one with its id.
+    fn put_source(&self, source: &Source) -> Result<(), LedgerError>;
+    /// Removes an event source; whether there was one.
+    fn remove_source(&self, id: &str) -> Result<bool, LedgerError>;
+    /// Takes messages in and the source's new position, in one transaction; a message with an id that is known is left out.
+    fn deliver(
+        &self,
+        source: &str,
+        position: &str,
+        messages: &[Message],
+    ) -> Result<(), LedgerError>;
+    /// A source's position, or empty.
+    fn position(&self, source: &str) -> Result<String, LedgerError>;
+}
+
+/// An asynchronous call that waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The call's request id.
+    pub id: String,
+    /// Whose.
+    pub tenant: String,
+    /// Which function.
+    pub function: String,
+    /// Qualifier as the caller gave it: version, alias or `$LATEST`.
+    pub qualifier: String,
+    /// JSON.
+    pub event: Vec<u8>,
+    /// When it was taken in.
+    pub created: Millis,
+    /// When it may be tried.
+    pub due: Millis,
+    /// Tries that were made.
+    pub tries: u32,
+    /// The event source that it came from, or empty for an asynchronous call.
+    pub source: String,
+    /// X-Ray trace header, or empty.
+    pub trace: String,
+}
+
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The message as it was last.
+    pub message: Message,
+    /// When it was given up.
+    pub buried: Millis,
+    /// Why.
+    pub reason: String,
+}
+
+/// The result of a run that need not be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose.
+    pub tenant: String,
+    /// Which function.
+    pub function: String,
+    /// The key of the run.
+    pub key: String,
+    /// States of the resources that it depended on, JSON.
+    pub resources: String,
+    /// The result's bytes.
+    pub result: Vec<u8>,
+    /// Version that ran.
+    pub version: String,
+    /// When it was made.
+    pub created: Millis,
+    /// When it runs out.
+    pub expires: Millis,
+}
+
+/// What events come from, and which function they go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// A UUID.
+    pub id: String,
+    /// Whose.
+    pub tenant: String,
+    /// Which function.
+    pub function: String,
+    /// Version, alias or `$LATEST`.
+    pub qualifier: String,
+    /// What kind of source it is and how it is set up, JSON.
+    pub settings: String,
+    /// Whether it delivers.
+    pub enabled: bool,
+    /// When it was last changed.
+    pub modified: Millis,
+}
+
+/// The ledger cannot do as told.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// The database refuses: the disk is full, the file is damaged.
+    #[error("the ledger cannot be read or written")]
+    Database(#[from] rusqlite::Error),
+    /// A document in it is none of ours.
+    #[error("the ledger has a {what} that cannot be read")]
+    Document {
+        /// What it should be.
+        what: &'static str,
+        /// Why it is not.
+        source: serde_json::Error,
+    },
+    /// It was made by a later version of this program.
+    #[error(
+        "the ledger has format {found}, this program knows {known}: use the program that made it, or a later one"
+    )]
+    Version {
+        /// Of the file.
+        found: u32,
+        /// The latest that is known.
+        known: u32,
+    },
+}

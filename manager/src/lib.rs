@@ -1,0 +1,21 @@
+//! The function host: tenants, functions, and every decision about *which* machine serves a request and *when*.
+//!
+//! ```text
+//!  HTTP ──► api ──► control ──► catalog ──► ledger          functions, versions, aliases; durable
+//!            │         └──► builds ──► engine               a version becomes a snapshot
+//!            └──► invoke ──► schedule ──► machines ──► engine    a call finds its machine
+//!                   ▲           (pure)
+//!                 queue ◄── ledger                          asynchronous calls and events
+//! ```
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`model`] | functions as the host knows them |
+//! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
+//! | [`engine`] | what runs functions: the trait, and the fleet behind it |
+
+pub mod api;
+pub mod auth;
+pub mod engine;
+pub mod ledger;
+pub mod model;
