@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | [`model`] | functions as the host knows them |
 //! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
+//! | [`schedule`] | which machine serves a request: pure, and tested as such |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
@@ -19,3 +20,4 @@ pub mod auth;
 pub mod engine;
 pub mod ledger;
 pub mod model;
+pub mod schedule;
