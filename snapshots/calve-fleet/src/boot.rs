@@ -129,6 +129,10 @@ impl Ports {
 pub struct Function {
     /// Name, at most 140 bytes.
     pub name: String,
+    /// Version, at most 512 bytes; `$LATEST` where none is given.
+    pub version: String,
+    /// ARN, at most 512 bytes, or empty.
+    pub arn: String,
     /// `python3.11`, `node20` or `provided`.
     pub runtime: String,
     /// `module.function`.
@@ -146,6 +150,8 @@ impl Function {
     pub fn new(name: &str, runtime: &str, handler: &str) -> Self {
         Self {
             name: name.to_owned(),
+            version: String::new(),
+            arn: String::new(),
             runtime: runtime.to_owned(),
             handler: handler.to_owned(),
             env: BTreeMap::new(),
@@ -167,6 +173,8 @@ impl Function {
             init_timeout_ms: millis(self.init_timeout),
             memory_mib,
             function_name: self.name.clone(),
+            function_version: self.version.clone(),
+            function_arn: self.arn.clone(),
             log_limit: DEFAULT_LOG_LIMIT,
             ..wire::Configure::default()
         }

@@ -76,6 +76,37 @@ pub struct RuntimeSpec {
     pub up_timeout: Duration,
 }
 
+impl RuntimeSpec {
+    /// What the names of runtimes begin with.
+    pub const PREFIX: &str = "runtime.";
+    /// How long a language may take to start, whatever its functions may.
+    const START: Duration = Duration::from_secs(300);
+
+    /// The runtime that `function` can be built on. Its name is made of everything that the two must have in common;
+    /// kernels and root images are told apart by their folders, which the image cache names after all that goes into
+    /// them.
+    pub fn under(function: &BuildSpec) -> Self {
+        let folder = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+        let (kernel, root) = (folder(&function.kernel), folder(&function.root));
+        let all = [kernel.as_os_str(), root.as_os_str(), function.cmdline.as_ref()];
+        let all = all.map(|part| part.to_string_lossy().into_owned()).join("\n");
+        let key: String = Digest::of(all.as_bytes()).hex().chars().take(12).collect();
+        let BuildSpec { memory_mib, vcpus, .. } = *function;
+        let runtime = function.function.runtime.clone();
+        Self {
+            name: format!("{}{runtime}.{memory_mib}m.{vcpus}c.{key}", Self::PREFIX),
+            runtime,
+            memory_mib,
+            vcpus,
+            kernel: function.kernel.clone(),
+            root: function.root.clone(),
+            cmdline: function.cmdline.clone(),
+            init_timeout: Self::START,
+            up_timeout: BootSpec::UP_TIMEOUT,
+        }
+    }
+}
+
 /// How far a build has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

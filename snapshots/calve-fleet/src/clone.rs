@@ -1,5 +1,6 @@
 //! A machine thawed from a snapshot.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::content::Content;
 use crate::door::Door;
 use crate::error::WorkerError;
 use crate::fleet::ThawOptions;
+use crate::process::Process;
 use crate::wiring::Wiring;
 
 /// A copy-on-write clone of a frozen machine, in a worker of its own. Dropping it kills and reaps
@@ -125,6 +127,15 @@ impl Clone {
     /// Process id of its worker, for people and their tools.
     pub fn pid(&self) -> u32 {
         self.callee.conversation.stream().worker().pid()
+    }
+
+    /// A handle on its worker's process, for other threads. A clone that is reset stays in it.
+    ///
+    /// # Errors
+    ///
+    /// When this process has no descriptor left.
+    pub fn process(&self) -> io::Result<Process> {
+        self.callee.conversation.stream().worker().process()
     }
 
     /// Private memory of its worker, guest included, KiB.

@@ -74,6 +74,7 @@ mod limits;
 mod line;
 mod live;
 mod machine;
+mod process;
 mod record;
 mod saved;
 mod shells;
@@ -98,6 +99,7 @@ pub use host::HostError;
 pub use limits::{Limiting, Limits};
 pub use live::LiveMachine;
 pub use machine::Machine;
+pub use process::Process;
 pub use shells::{Budget, Keep};
 pub use worker::Death;
 
@@ -112,6 +114,7 @@ const _: () = {
     is_shared::<Frozen>();
     is_shared::<Moment>();
     is_shared::<Canceller>();
+    is_shared::<Process>();
 };
 
 pub use calve_jail::cgroup::CgroupError;

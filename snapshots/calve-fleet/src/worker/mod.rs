@@ -15,6 +15,7 @@ mod nursery;
 mod pidfd;
 mod watch;
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use crate::console::Tail;
 use crate::control::{Command, ControlError, End, Socket, VERSION};
 use crate::error::WorkerError;
 use crate::limits::Limited;
+use crate::process::Process;
 
 pub(crate) use nursery::{Apart, Newborn, Nursery};
 pub use pidfd::Death;
@@ -190,6 +192,11 @@ impl Worker {
     /// Process id, for people.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Another handle on the process.
+    pub(crate) fn process(&self) -> io::Result<Process> {
+        self.process.try_clone().map(Process::new)
     }
 
     /// The end of the console, made printable.

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use calve_fleet::{BuildError, BuildSpec, Function, LogStream, Step, build_snapshot_with};
+use calve_fleet::{
+    BuildError, BuildSpec, Function, LogStream, RuntimeSpec, Step, build_snapshot_with,
+};
 use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
 use calve_snapshots::SigningKey;
@@ -23,8 +25,8 @@ use crate::{event, fleet, image, interrupt, kernel, stdio};
 
 /// Builds a snapshot and prints its id.
 pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
-    if args.name.starts_with(base::PREFIX) {
-        let (name, prefix) = (&args.name, base::PREFIX);
+    if args.name.starts_with(RuntimeSpec::PREFIX) {
+        let (name, prefix) = (&args.name, RuntimeSpec::PREFIX);
         let text =
             format_args!("name `{name}`: `{prefix}` is what runtimes are called; choose another");
         return Err(Failure::usage(text));
