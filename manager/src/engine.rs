@@ -1,5 +1,9 @@
 //! What runs functions. The host knows it by these traits alone, so that its decisions can be tested without machines.
 
+mod fleet;
+
+pub use fleet::{FleetEngine, Images};
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,11 +51,14 @@ pub trait Instance: Send {
     /// When it has ended.
     fn reset(self: Box<Self>) -> Result<Box<dyn Instance>, EngineError>;
 
+    /// Whether it has ended by itself, or was ended.
+    fn has_ended(&self) -> bool;
+
     /// Its identity: no two machines have the same.
     fn machine(&self) -> &str;
 
     /// What ends it from another thread, in the middle of a call.
-    fn killer(&self) -> Arc<dyn Killer>;
+    fn killer(&self) -> Option<Arc<dyn Killer>>;
 }
 
 /// Ends a machine.
@@ -88,8 +95,8 @@ pub struct Answer {
 /// A function's own failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionFailure {
-    /// Whether its code caught it (`Handled`) or it ended, ran out of time or memory (`Unhandled`).
-    pub handled: bool,
+    /// Whether it ran out of time.
+    pub timed_out: bool,
     /// The error object that clients get, JSON: `errorType`, `errorMessage`, `stackTrace`.
     pub body: Vec<u8>,
     /// Whether the machine can be called again.

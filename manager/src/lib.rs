@@ -13,10 +13,12 @@
 //! | [`model`] | functions as the host knows them |
 //! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
 //! | [`schedule`] | which machine serves a request: pure, and tested as such |
+//! | [`dispatch`] | does what the scheduler says |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
 pub mod auth;
+pub mod dispatch;
 pub mod engine;
 pub mod ledger;
 pub mod model;

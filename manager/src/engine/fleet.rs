@@ -1,0 +1,319 @@
+//! The fleet as an engine: snapshots of one store, machines of one fleet.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use calve_fleet::{
+    BuildError, BuildSpec, CallError, CallOptions, Clone, Fleet, Frozen, Function, Keep, LogStream,
+    Process, RuntimeSpec, ThawOptions, build_runtime, build_snapshot,
+};
+use calve_proto::{ErrorKind, FunctionError};
+use calve_snapshots::Store;
+use serde_json::json;
+
+use super::{
+    Answer, Blueprint, BuildFailure, Call, Engine, EngineError, FunctionFailure, Instance, Killer,
+};
+
+/// What machines are made of besides functions: this crate knows nothing of images.
+pub trait Images: Send + Sync + 'static {
+    /// The kernel, and the command line that it needs.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there and cannot be built.
+    fn kernel(&self) -> Result<(PathBuf, String), Box<dyn Error + Send + Sync>>;
+
+    /// The root image of a runtime, by our name for it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there and cannot be built.
+    fn root(&self, runtime: &str) -> Result<PathBuf, Box<dyn Error + Send + Sync>>;
+
+    /// Packs a folder of code into an image.
+    ///
+    /// # Errors
+    ///
+    /// For what cannot be packed, in words for the owner of the code.
+    fn pack(&self, folder: &Path, image: &Path) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+/// Most snapshots that are held open; each takes a few descriptors.
+const MOST_OPEN: usize = 256;
+/// Shells of a shape that wait for content at the highest demand.
+const MOST_SHELLS: usize = 8;
+/// How often to look whether another process has built a runtime.
+const LOOK: Duration = Duration::from_millis(200);
+/// Time to start that a function has: AWS Lambda's.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The fleet behind [`Engine`].
+pub struct FleetEngine {
+    fleet: Fleet,
+    store: Store,
+    images: Box<dyn Images>,
+    open: Mutex<Open>,
+    /// One runtime is built at a time.
+    building: Mutex<()>,
+}
+
+/// Snapshots that were opened, with the number of the use that was last.
+#[derive(Default)]
+struct Open {
+    uses: u64,
+    snapshots: HashMap<String, (u64, Arc<Frozen>)>,
+}
+
+impl FleetEngine {
+    /// An engine on a fleet and a store.
+    pub fn new(fleet: Fleet, store: Store, images: impl Images) -> Self {
+        let (open, building) = (Mutex::default(), Mutex::default());
+        Self { fleet, store, images: Box::new(images), open, building }
+    }
+
+    fn frozen(&self, name: &str) -> Result<Arc<Frozen>, EngineError> {
+        if let Some(frozen) = self.open().find(name) {
+            return Ok(frozen);
+        }
+        // Not under the lock: it may read all of a snapshot.
+        let opened = self.fleet.open(&self.store, name);
+        let frozen =
+            Arc::new(opened.map_err(|e| EngineError::Snapshot {
+                snapshot: name.to_owned(),
+                source: e.into(),
+            })?);
+        // That nothing can be kept ready makes starts slower, and is no reason to refuse them.
+        let _ = self.fleet.keep(frozen.shape(), Keep { least: 1, most: MOST_SHELLS });
+        self.open().add(name, &frozen);
+        Ok(frozen)
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runtime below `spec`, built if it is not there.
+    fn runtime(&self, spec: &BuildSpec) -> Result<String, BuildError> {
+        let runtime = RuntimeSpec::under(spec);
+        loop {
+            let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.fleet.has_runtime(&self.store, &runtime.name) {
+                return Ok(runtime.name);
+            }
+            match build_runtime(&self.fleet, &self.store, &runtime, &mut |_| {}) {
+                Ok(_) => return Ok(runtime.name),
+                Err(BuildError::Store(calve_snapshots::Error::NameBusy(_))) => {
+                    drop(building);
+                    thread::sleep(LOOK);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn spec(&self, blueprint: &Blueprint<'_>, code: &Path) -> Result<BuildSpec, BuildFailure> {
+        let runtime = own_name(blueprint.runtime).ok_or_else(|| BuildFailure {
+            code: "InvalidRuntime".into(),
+            reason: format!("there is no runtime {}", blueprint.runtime),
+        })?;
+        let (kernel, cmdline) = self.images.kernel().map_err(internal)?;
+        self.images.pack(blueprint.code, code).map_err(|e| BuildFailure {
+            code: "InvalidZipFileException".into(),
+            reason: chain(&*e),
+        })?;
+        let function = Function {
+            version: blueprint.version.to_owned(),
+            arn: blueprint.arn.to_owned(),
+            env: blueprint.environment.clone(),
+            timeout: blueprint.timeout,
+            init_timeout: INIT_TIMEOUT,
+            ..Function::new(blueprint.function, runtime, blueprint.handler)
+        };
+        Ok(BuildSpec {
+            name: blueprint.snapshot.to_owned(),
+            memory_mib: blueprint.memory_mib,
+            vcpus: 1,
+            kernel,
+            root: self.images.root(runtime).map_err(internal)?,
+            code: Some(code.to_owned()),
+            cmdline,
+            function,
+            warm: Vec::new(),
+            up_timeout: calve_fleet::BootSpec::UP_TIMEOUT,
+            base: None,
+        })
+    }
+}
+
+impl Engine for FleetEngine {
+    fn build(&self, blueprint: &Blueprint<'_>) -> Result<(), BuildFailure> {
+        let folder = tempfile::tempdir().map_err(|e| internal(e.into()))?;
+        let mut spec = self.spec(blueprint, &folder.path().join("code.erofs"))?;
+        spec.base = Some(self.runtime(&spec).map_err(failure)?);
+        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map_err(failure)?;
+        self.open().snapshots.remove(blueprint.snapshot);
+        Ok(())
+    }
+
+    fn start(&self, snapshot: &str) -> Result<Box<dyn Instance>, EngineError> {
+        let frozen = self.frozen(snapshot)?;
+        let clone = self.fleet.thaw_with(&frozen, ThawOptions::default()).map_err(machine)?;
+        Ok(Box::new(CloneInstance::new(clone)?))
+    }
+
+    fn remove(&self, snapshot: &str) -> Result<(), EngineError> {
+        self.open().snapshots.remove(snapshot);
+        match self.store.remove(snapshot) {
+            Ok(()) | Err(calve_snapshots::Error::NotFound { .. }) => Ok(()),
+            Err(e) => {
+                Err(EngineError::Snapshot { snapshot: snapshot.to_owned(), source: e.into() })
+            }
+        }
+    }
+}
+
+impl Open {
+    fn find(&mut self, name: &str) -> Option<Arc<Frozen>> {
+        self.uses += 1;
+        let (used, frozen) = self.snapshots.get_mut(name)?;
+        *used = self.uses;
+        Some(frozen.clone())
+    }
+
+    /// Adds one, in the place of the one whose last use is longest ago, if there are many.
+    fn add(&mut self, name: &str, frozen: &Arc<Frozen>) {
+        if self.snapshots.len() >= MOST_OPEN {
+            let oldest = self.snapshots.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.snapshots.remove(&oldest);
+            }
+        }
+        self.snapshots.insert(name.to_owned(), (self.uses, frozen.clone()));
+    }
+}
+
+/// A clone of a snapshot.
+struct CloneInstance {
+    clone: Clone,
+    process: Arc<Process>,
+}
+
+impl CloneInstance {
+    fn new(clone: Clone) -> Result<Self, EngineError> {
+        let process = clone.process().map_err(|e| EngineError::Machine(e.into()))?;
+        Ok(Self { clone, process: Arc::new(process) })
+    }
+}
+
+impl Killer for Process {
+    fn kill(&self) {
+        Self::kill(self);
+    }
+}
+
+impl Instance for CloneInstance {
+    fn call(&mut self, call: Call<'_>) -> Result<Answer, EngineError> {
+        let Call { request, event, timeout, trace, logs } = call;
+        let mut sink = |_: LogStream, bytes: &[u8]| logs(bytes);
+        let options = CallOptions {
+            request_id: Some(request),
+            timeout: Some(timeout),
+            logs: Some(&mut sink),
+            trace_id: trace,
+            unmeasured: true,
+            ..CallOptions::default()
+        };
+        match self.clone.call(event, options) {
+            Ok(outcome) => Ok(Answer {
+                first_output_us: outcome.timings.first_output_us,
+                private_kib: outcome.private_kib,
+                result: outcome.result.map_err(|e| function_failure(&e)),
+            }),
+            Err(CallError::Request(e)) => Err(EngineError::Request(e.into())),
+            Err(CallError::TimedOut { .. }) => Err(EngineError::TimedOut),
+            Err(e) => Err(machine(e)),
+        }
+    }
+
+    fn reset(self: Box<Self>) -> Result<Box<dyn Instance>, EngineError> {
+        Ok(Box::new(Self::new(self.clone.reset().map_err(machine)?)?))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.process.has_ended()
+    }
+
+    fn machine(&self) -> &str {
+        self.clone.machine_id()
+    }
+
+    fn killer(&self) -> Option<Arc<dyn Killer>> {
+        Some(self.process.clone())
+    }
+}
+
+/// Our name for a runtime, by AWS Lambda's or our own.
+pub(crate) fn own_name(runtime: &str) -> Option<&'static str> {
+    Some(match runtime {
+        "python3.11" => "python3.11",
+        "nodejs20.x" | "node20" => "node20",
+        "provided" | "provided.al2" | "provided.al2023" => "provided",
+        _ => return None,
+    })
+}
+
+/// A function's error as AWS Lambda's clients get it.
+fn function_failure(error: &FunctionError) -> FunctionFailure {
+    let mut body = json!({ "errorType": error.error_type, "errorMessage": error.error_message });
+    if !error.stack_trace.is_empty() {
+        body["stackTrace"] = json!(error.stack_trace);
+    }
+    // The runtime goes on after its handler's error; what else there is has ended it.
+    let usable = matches!(
+        error.kind,
+        ErrorKind::Handler
+            | ErrorKind::InvalidResult
+            | ErrorKind::ResultTooLarge
+            | ErrorKind::InvalidEvent
+    );
+    let timed_out = error.kind == ErrorKind::Timeout;
+    FunctionFailure { timed_out, body: body.to_string().into_bytes(), usable }
+}
+
+/// What the owner of a function is told of a build that failed.
+fn failure(error: BuildError) -> BuildFailure {
+    let code = match &error {
+        BuildError::Boot(calve_fleet::BootError::Init(init)) => match init.kind {
+            ErrorKind::InitTimeout => "FunctionError.InitTimeout",
+            _ => "FunctionError.InitError",
+        },
+        BuildError::Room { .. } => "InvalidZipFileException",
+        BuildError::Freeze(calve_fleet::FreezeError::Guest(_)) => "FunctionError.HookError",
+        _ => "InternalError",
+    };
+    BuildFailure { code: code.into(), reason: chain(&error) }
+}
+
+fn internal(error: Box<dyn Error + Send + Sync>) -> BuildFailure {
+    BuildFailure { code: "InternalError".into(), reason: chain(&*error) }
+}
+
+fn machine(error: impl Error + Send + Sync + 'static) -> EngineError {
+    EngineError::Machine(error.into())
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
