@@ -12,6 +12,8 @@
 //! | --- | --- |
 //! | [`model`] | functions as the host knows them |
 //! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
+//! | [`auth`] | who is asking |
+//! | [`package`] | uploaded zip files become folders |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
@@ -19,3 +21,4 @@ pub mod auth;
 pub mod engine;
 pub mod ledger;
 pub mod model;
+pub mod package;

@@ -52,7 +52,7 @@ async fn admit(keyring: Arc<Keyring>, request: Request) -> Result<Request, ApiEr
     let claim = Claim::of(&parts.headers)?;
     if keyring.known(claim.key()).is_none() {
         let (keyring, id) = (Arc::clone(&keyring), claim.key().to_owned());
-        if beside(move || keyring.find(&id)).await?.map_err(in_ledger)?.is_none() {
+        if beside(move || keyring.find(&id)).await?.map_err(|error| in_ledger(&error))?.is_none() {
             // Without a key, nothing that is wrong depends on the body.
             let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
             return Err(error.unwrap_or_else(unrecognized));

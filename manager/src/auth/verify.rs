@@ -23,7 +23,7 @@ pub fn verify(
     now: DateTime<Utc>,
 ) -> Result<Caller, ApiError> {
     let claim = Claim::of(&parts.headers)?;
-    let key = keyring.find(claim.key()).map_err(in_ledger)?;
+    let key = keyring.find(claim.key()).map_err(|error| in_ledger(&error))?;
     let key = prove(&claim, key, parts, body, now)?;
     check_body(&parts.headers, body)?;
     let Some(tenant) = keyring.tenant(&key.tenant) else {
@@ -53,8 +53,8 @@ pub(super) fn prove(
 }
 
 /// The ledger fails while a key is looked for.
-pub(super) fn in_ledger(error: LedgerError) -> ApiError {
-    tracing::error!(error = &error as &dyn std::error::Error, "cannot look for a key");
+pub(super) fn in_ledger(error: &LedgerError) -> ApiError {
+    tracing::error!(error = error as &dyn std::error::Error, "cannot look for a key");
     ApiError::internal()
 }
 
