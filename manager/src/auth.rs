@@ -1,4 +1,29 @@
-//! Who is asking.
+//! Who is asking: keys, signatures, and the door that lets nobody through without one.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `keyring` | tenants and their keys, in memory, in front of the ledger |
+//! | `claim` | what an `Authorization` header claims |
+//! | `verify` | whether that is true |
+//! | `sigv4` | AWS Signature Version 4 |
+//! | `door` | the same as a layer of the HTTP server |
+//!
+//! A request names its key and proves that it has the secret: by a signature over method, path, query, headers and
+//! body, as every AWS client makes it, or by the secret itself (`Authorization: Bearer <id>:<secret>`), which belongs
+//! inside TLS or on one's own machine.
+
+mod claim;
+mod door;
+mod keyring;
+mod mint;
+mod sigv4;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use door::{MOST_BODY, authenticate};
+pub use keyring::{Keyring, KeyringError};
+pub use verify::verify;
 
 /// Whoever signed a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,8 @@
 //! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
 //! | [`schedule`] | which machine serves a request: pure, and tested as such |
 //! | [`dispatch`] | does what the scheduler says |
+//! | [`auth`] | who is asking |
+//! | [`package`] | uploaded zip files become folders |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
@@ -23,3 +25,4 @@ pub mod engine;
 pub mod ledger;
 pub mod model;
 pub mod schedule;
+pub mod package;

@@ -1,0 +1,36 @@
+//! New keys and accounts, from the kernel's random numbers.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// Letters and digits of a key's id: base 32, RFC 4648, §6.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// A key's id: `AKIA` and 80 random bits as 16 letters and digits.
+pub(super) fn id() -> Result<String, getrandom::Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    // 256 is a multiple of 32: no letter is likelier than another.
+    let letters = random.iter().map(|byte| char::from(BASE32[usize::from(byte % 32)]));
+    Ok("AKIA".chars().chain(letters).collect())
+}
+
+/// Whether `id` looks as if it were made here.
+pub(super) fn is_id(id: &str) -> bool {
+    id.strip_prefix("AKIA")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| BASE32.contains(&byte)))
+}
+
+/// A key's secret: 240 random bits as 40 characters, like those of AWS.
+pub(super) fn secret() -> Result<String, getrandom::Error> {
+    let mut random = [0; 30];
+    getrandom::fill(&mut random)?;
+    Ok(STANDARD.encode(random))
+}
+
+/// Twelve digits, the first of them not 0: some tools read accounts as numbers.
+pub(super) fn account() -> Result<String, getrandom::Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)?;
+    Ok((100_000_000_000 + u64::from_le_bytes(random) % 900_000_000_000).to_string())
+}
