@@ -12,10 +12,12 @@
 //! | --- | --- |
 //! | [`model`] | functions as the host knows them |
 //! | [`ledger`] | what survives a crash: the trait, and SQLite behind it |
+//! | [`metrics`] | what the host counts and measures |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
 pub mod auth;
 pub mod engine;
 pub mod ledger;
+pub mod metrics;
 pub mod model;
