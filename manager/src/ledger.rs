@@ -1,10 +1,23 @@
 //! What survives a crash: one trait, so that a cluster's store can stand here one day, and SQLite behind it.
 //!
 //! Every method is one transaction: it is done and on disk when it returns, or nothing of it is. All block.
+//!
+//! A message, a record and an event source belong to a function: there are none of a function that the ledger does not
+//! have ([`LedgerError::Missing`]), so that nothing of a removed function comes back with the next one of its name.
 
+use std::path::PathBuf;
+
+use rusqlite::ffi;
 use thiserror::Error;
 
 use crate::model::{AccessKey, Function, Millis, Tenant};
+
+mod sqlite;
+
+pub use sqlite::SqliteLedger;
+
+/// How long dead letters are kept: 14 days, the longest that AWS's queues keep anything.
+pub const DEAD_LETTER_AGE: Millis = 14 * 24 * 60 * 60 * 1000;
 
 /// The host's memory.
 pub trait Ledger: Send + Sync + 'static {
@@ -15,7 +28,7 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// All keys.
     fn keys(&self) -> Result<Vec<AccessKey>, LedgerError>;
-    /// Adds a key.
+    /// Adds a key; [`LedgerError::Exists`] if there is one with its id.
     fn add_key(&self, key: &AccessKey) -> Result<(), LedgerError>;
     /// Removes a key; whether there was one.
     fn remove_key(&self, id: &str) -> Result<bool, LedgerError>;
@@ -27,11 +40,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Removes a function with everything that is only its own: settings, messages that wait, records, sources.
     fn remove_function(&self, tenant: &str, name: &str) -> Result<(), LedgerError>;
 
-    /// Takes a message in.
+    /// Takes a message in; [`LedgerError::Exists`] if one with its id waits.
     fn enqueue(&self, message: &Message) -> Result<(), LedgerError>;
     /// Up to `most` messages that are due and that nobody has a lease on, oldest due first, leased until `until`.
     fn lease(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Message>, LedgerError>;
-    /// Removes a message that is done with.
+    /// Removes a message that is done with. Here and below no error if there is none: its function may have been removed.
     fn acknowledge(&self, id: &str) -> Result<(), LedgerError>;
     /// Ends the lease on a message, which is due again at `due` with `tries` made.
     fn postpone(&self, id: &str, due: Millis, tries: u32) -> Result<(), LedgerError>;
@@ -39,7 +52,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn bury(&self, id: &str, now: Millis, reason: &str) -> Result<(), LedgerError>;
     /// Ends every lease: nobody who had one lives.
     fn release_all(&self) -> Result<(), LedgerError>;
-    /// When the next message that nobody has a lease on is due.
+    /// When there will be something to lease: when the next message that nobody has a lease on is due, or the next lease
+    /// runs out.
     fn next_due(&self) -> Result<Option<Millis>, LedgerError>;
     /// Messages of a function that wait or are being delivered, and the time at which the oldest was taken in.
     fn backlog(&self, tenant: &str, function: &str) -> Result<(u64, Option<Millis>), LedgerError>;
@@ -73,7 +87,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn put_source(&self, source: &Source) -> Result<(), LedgerError>;
     /// Removes an event source; whether there was one.
     fn remove_source(&self, id: &str) -> Result<bool, LedgerError>;
-    /// Takes messages in and the source's new position, in one transaction; a message with an id that is known is left out.
+    /// Takes messages in and the source's new position, in one transaction; a message with an id that waits or is among
+    /// the dead letters is left out. [`LedgerError::Missing`] if there is no such source.
     fn deliver(
         &self,
         source: &str,
@@ -82,6 +97,10 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<(), LedgerError>;
     /// A source's position, or empty.
     fn position(&self, source: &str) -> Result<String, LedgerError>;
+
+    /// Removes what nobody will ask for: records and claims that have run out, dead letters of [`DEAD_LETTER_AGE`]. How
+    /// many there were. More than one transaction, so that others get their turn in between.
+    fn sweep(&self, now: Millis) -> Result<u64, LedgerError>;
 }
 
 /// An asynchronous call that waits for its turn.
@@ -160,12 +179,32 @@ pub struct Source {
     pub modified: Millis,
 }
 
-/// The ledger cannot do as told.
+/// The ledger cannot do as told. Nothing has been changed.
 #[derive(Debug, Error)]
 pub enum LedgerError {
-    /// The database refuses: the disk is full, the file is damaged.
+    /// There is no room for it.
+    #[error("the ledger's disk is full")]
+    Full(#[source] rusqlite::Error),
+    /// There is one with this id.
+    #[error("the ledger has one of this id")]
+    Exists(#[source] rusqlite::Error),
+    /// It belongs to something that is not there, or not any more.
+    #[error("the ledger has no such {what}")]
+    Missing {
+        /// What it belongs to.
+        what: &'static str,
+    },
+    /// The file cannot be made or made private.
+    #[error("{} cannot be made the ledger", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database refuses: the file is damaged, or somebody else keeps it locked.
     #[error("the ledger cannot be read or written")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
     /// A document in it is none of ours.
     #[error("the ledger has a {what} that cannot be read")]
     Document {
@@ -184,4 +223,19 @@ pub enum LedgerError {
         /// The latest that is known.
         known: u32,
     },
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    /// Tells apart what callers act on.
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error().map(|error| error.extended_code) {
+            Some(ffi::SQLITE_FULL) => Self::Full(error),
+            Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                Self::Exists(error)
+            }
+            // All foreign keys of the schema are functions.
+            Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => Self::Missing { what: "function" },
+            _ => Self::Database(error),
+        }
+    }
 }

@@ -16,6 +16,7 @@
 //! | [`dispatch`] | does what the scheduler says |
 //! | [`auth`] | who is asking |
 //! | [`package`] | uploaded zip files become folders |
+//! | [`metrics`] | what the host counts and measures |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
@@ -23,6 +24,7 @@ pub mod auth;
 pub mod dispatch;
 pub mod engine;
 pub mod ledger;
+pub mod metrics;
 pub mod model;
 pub mod schedule;
 pub mod package;
