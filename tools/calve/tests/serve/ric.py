@@ -17,10 +17,11 @@ exec python3.11 -m awslambdaric "$_HANDLER"
 """
 APP = """
 import sys
-from snapshot_restore_py import register_before_snapshot
+from snapshot_restore_py import register_after_restore, register_before_snapshot
 
 hooks = []
 register_before_snapshot(hooks.append, "before")
+register_after_restore(hooks.append, "after")
 
 def handler(event, context):
     return {
@@ -54,7 +55,7 @@ def main():
     for n in range(5):
         result = call(host, NAME, {"numbers": [n, 2, 40]})
         assert result["sum"] == n + 42 and result["client"] is True, result
-        assert result["hooks"] == ["before"], "it was frozen once, after its hooks"
+        assert result["hooks"] == ["before", "after"], "each clone was frozen and thawed once"
     _, error = failed(host, NAME, {})
     assert error["errorType"] == "KeyError", error
     assert any("app.py" in line for line in error["stackTrace"]), error
