@@ -1,5 +1,6 @@
 //! A running `calve serve`, and the programs of `tests/serve` that are its clients.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -60,11 +61,13 @@ impl Daemon {
         client.args(["--kill-after=10", CLIENT, interpreter]);
         client.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve").join(program));
         client.current_dir(&folder).env("CALVE_ENDPOINT", format!("http://{}", self.address));
-        client.env("AWS_ACCESS_KEY_ID", &self.key.id).env("AWS_SECRET_ACCESS_KEY", &self.key.secret);
+        client
+            .env("AWS_ACCESS_KEY_ID", &self.key.id)
+            .env("AWS_SECRET_ACCESS_KEY", &self.key.secret);
         // What the machine's owner has configured must not matter.
         client.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
         client.env("AWS_EC2_METADATA_DISABLED", "true").env("PYTHONDONTWRITEBYTECODE", "1");
-        client.env("PYTHONPATH", given("CALVE_TEST_CLIENTS"));
+        client.env("PYTHONPATH", given("CALVE_TEST_CLIENTS")).env("PATH", search_path());
         let said = Said::from(client.output().unwrap());
         assert!(
             said.status == Some(0) && said.stdout.ends_with("passed\n"),
@@ -156,6 +159,14 @@ fn is_well(address: SocketAddr) -> bool {
         Ok(answer)
     };
     answer().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 "))
+}
+
+/// The search path with Debian's programs first: a version manager's `python3.11` is a shell script that looks for the
+/// real one each time, which takes seconds on an emulated host.
+fn search_path() -> OsString {
+    let mut path = OsString::from("/usr/bin:");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 /// What `cargo xtask test` has put into the environment.
