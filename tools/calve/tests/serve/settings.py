@@ -42,7 +42,7 @@ def pages(host, action, key, field, **arguments):
 
 def lists(host, name, code):
     create(host, "second", code)
-    assert pages(host, "list_functions", "Functions", "FunctionName") == [name, "second"]
+    assert sorted(pages(host, "list_functions", "Functions", "FunctionName")) == [name, "second"]
     every = [f["Version"] for f in host.list_functions(FunctionVersion="ALL")["Functions"]]
     assert sorted(every) == ["$LATEST", "$LATEST", "1", "2"], every
     host.delete_function(FunctionName="second")
