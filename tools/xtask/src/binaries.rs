@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::process::{cargo, command, output, run, step, succeeds};
 use crate::workspace::Workspace;
 
-/// The agent is PID 1 of a guest that may have no libc: it is linked statically.
+/// The agent is PID 1 of a guest that may have no libc: it is linked statically. So is a test's `bootstrap`.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 /// Where the target above cannot be had: glibc, linked statically.
 const FALLBACK_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -33,12 +33,7 @@ pub(crate) fn build_lab(workspace: &Workspace) -> anyhow::Result<PathBuf> {
 fn build_agent(workspace: &Workspace) -> anyhow::Result<()> {
     step("building calve-agent");
     let root = workspace.root();
-    let (target, mut flags) = if has_static_target(&root)? {
-        (STATIC_TARGET, Vec::new())
-    } else {
-        step(&format!("no {STATIC_TARGET} to be had: linking calve-agent with a static glibc"));
-        (FALLBACK_TARGET, vec!["-Ctarget-feature=+crt-static".to_owned()])
-    };
+    let (target, mut flags) = static_target(&root)?;
     flags.extend(remap_flags(workspace)?);
     // As an option and not by RUSTFLAGS, which would apply to build scripts as well.
     let flags = format!("target.{target}.rustflags={}", serde_json::to_string(&flags)?);
@@ -48,6 +43,15 @@ fn build_agent(workspace: &Workspace) -> anyhow::Result<()> {
     run(build.args(["--target", target, "--config", &flags]))?;
     let built = workspace.target().join(target).join("release").join(AGENT);
     place(&built, &workspace.release().join(AGENT))
+}
+
+/// The target for which a program is linked statically, and the compiler's flags for that.
+pub(crate) fn static_target(root: &Path) -> anyhow::Result<(&'static str, Vec<String>)> {
+    if has_static_target(root)? {
+        return Ok((STATIC_TARGET, Vec::new()));
+    }
+    step(&format!("no {STATIC_TARGET} to be had: linking with a static glibc"));
+    Ok((FALLBACK_TARGET, vec!["-Ctarget-feature=+crt-static".to_owned()]))
 }
 
 /// Takes the paths of this machine out of the agent: the same source gives the same bytes anywhere,

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use anyhow::bail;
 
 use crate::process::{cargo, run, step, succeeds};
+use crate::test::bootstrap;
 use crate::tidy;
 use crate::workspace::Workspace;
 
@@ -13,26 +14,26 @@ pub(crate) fn run_all(workspace: &Workspace) -> Vec<String> {
     let root = workspace.root();
     let mut failures: Vec<_> =
         tidy::run(workspace).err().map(|error| error.to_string()).into_iter().collect();
-    // The fuzz targets are a workspace of their own.
-    let fuzz = ["--manifest-path", "tools/fuzz/Cargo.toml"];
     let target = workspace.target().display().to_string();
+    let fixtures = workspace.target().join("fixtures").display().to_string();
     let licences = ["--log-level", "error", "check", "bans", "licenses", "sources"];
-    for (component, arguments) in [
+    let mut checks = vec![
         ("fmt", ["--all", "--check"].to_vec()),
-        ("fmt", [&fuzz[..], &["--check"]].concat()),
         ("clippy", ["--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"].to_vec()),
-        (
-            "clippy",
-            [
-                &["--quiet"],
-                &fuzz[..],
-                &["--target-dir", &target, "--all-targets", "--", "-D", "warnings"],
-            ]
-            .concat(),
-        ),
         ("deny", licences.to_vec()),
-        ("deny", [&fuzz[..], &["--config", "deny.toml"], &licences].concat()),
-    ] {
+    ];
+    // The fuzz targets and the bootstrap for tests are workspaces of their own.
+    for (manifest, target) in [("tools/fuzz/Cargo.toml", &target), (bootstrap::MANIFEST, &fixtures)]
+    {
+        let manifest = ["--manifest-path", manifest];
+        let lints = ["--target-dir", target, "--all-targets", "--", "-D", "warnings"];
+        checks.extend([
+            ("fmt", [&manifest[..], &["--check"]].concat()),
+            ("clippy", [&["--quiet"], &manifest[..], &lints].concat()),
+            ("deny", [&manifest[..], &["--config", "deny.toml"], &licences].concat()),
+        ]);
+    }
+    for (component, arguments) in checks {
         if !succeeds(cargo(&root).args([component, "--version"])) {
             step(&format!("NOT CHECKED: there is no cargo {component} here"));
             continue;

@@ -12,8 +12,11 @@
 //!
 //! Tests of the last four kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
 
+pub(crate) mod bootstrap;
+mod clients;
 mod interpreters;
 mod labs;
+mod pypi;
 mod targets;
 
 use std::ffi::OsString;
@@ -50,6 +53,10 @@ struct Surroundings {
     programs: PathBuf,
     kernel: Option<PathBuf>,
     search_path: OsString,
+    /// AWS's clients, for `PYTHONPATH`.
+    clients: PathBuf,
+    /// A function on AWS's Rust client.
+    bootstrap: PathBuf,
     long: bool,
 }
 
@@ -122,6 +129,8 @@ impl Surroundings {
             // The tests that need it say so where there is none.
             kernel: kernel.and_then(|kernel| kernel.vmlinux.parent().map(PathBuf::from)),
             search_path: interpreters::search_path()?,
+            clients: clients::folder()?,
+            bootstrap: bootstrap::build(workspace)?,
             long: options.long,
         })
     }
@@ -134,6 +143,8 @@ impl Surroundings {
         command.env("CALVE_WORKER", self.programs.join("calve-worker"));
         command.env("CALVE_AGENT", self.programs.join("calve-agent"));
         command.env("PATH", &self.search_path);
+        command.env("CALVE_TEST_CLIENTS", &self.clients);
+        command.env("CALVE_TEST_BOOTSTRAP", &self.bootstrap);
         command.envs(self.kernel.as_ref().map(|folder| ("CALVE_TEST_KERNEL", folder)))
     }
 }

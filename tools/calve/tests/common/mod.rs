@@ -6,6 +6,7 @@ pub(crate) mod frozen;
 pub(crate) mod guest;
 pub(crate) mod lab;
 pub(crate) mod leftovers;
+pub(crate) mod serve;
 
 use std::ffi::OsStr;
 use std::io::Write;
