@@ -26,5 +26,5 @@ pub mod engine;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
-pub mod schedule;
 pub mod package;
+pub mod schedule;
