@@ -16,6 +16,9 @@
 
 pub mod api;
 pub mod auth;
+pub mod catalog;
+pub mod codes;
+pub mod control;
 pub mod engine;
 pub mod ledger;
 pub mod model;
