@@ -124,12 +124,11 @@ pub(crate) fn finish(
 
 /// Publishes `$LATEST`: the number of the version that stands for it. What was published last is not published again.
 pub(crate) fn publish(function: &mut Function, description: Option<String>, now: Millis) -> u32 {
-    if let Some(last) = function.versions.values().next_back() {
-        if let Some(number) = last.number
-            && is_same(last, &function.latest)
-        {
-            return number;
-        }
+    if let Some(last) = function.versions.values().next_back()
+        && let Some(number) = last.number
+        && is_same(last, &function.latest)
+    {
+        return number;
     }
     let number = function.last_number + 1;
     let mut published = Version {

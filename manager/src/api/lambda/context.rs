@@ -89,7 +89,7 @@ fn origin(parts: &Parts) -> String {
     let value = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let secure = value("x-forwarded-proto") == Some("https");
     let named = value(header::HOST.as_str());
-    let host = named.or_else(|| parts.uri.authority().map(|authority| authority.as_str()));
+    let host = named.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
     format!("{}://{}", if secure { "https" } else { "http" }, host.unwrap_or("localhost"))
 }
 

@@ -45,6 +45,6 @@ pub(super) async fn list(
 
 /// `GetAccountSettings`.
 pub(super) async fn account_settings(context: Context) -> Result<Json<Value>, ApiError> {
-    let settings = context.control.account_settings(&context.caller)?;
-    Ok(Json(view::account_settings(&settings)))
+    let settings = context.run(|context| context.control.account_settings(&context.caller));
+    Ok(Json(view::account_settings(&settings.await?)))
 }
