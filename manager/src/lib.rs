@@ -22,6 +22,9 @@
 pub mod api;
 pub mod auth;
 pub mod dispatch;
+pub mod catalog;
+pub mod codes;
+pub mod control;
 pub mod engine;
 pub mod ledger;
 pub mod metrics;

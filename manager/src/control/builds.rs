@@ -1,0 +1,100 @@
+//! Which snapshots are to be built, and what came of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::reference::Scope;
+use super::{Control, state};
+use crate::api::ApiError;
+use crate::engine::BuildFailure;
+use crate::model::{Function, Snapshot, Version};
+
+/// A version that needs a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BuildJob {
+    /// Whose.
+    pub tenant: String,
+    /// Which function.
+    pub function: String,
+    /// Which version; `None` is `$LATEST`.
+    pub number: Option<u32>,
+}
+
+/// What a build is made from, as it is when the build begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The function.
+    pub function: Arc<Function>,
+    /// The version. Its revision is the build's identity: to be handed to [`Control::built`].
+    pub version: Version,
+    /// ARN of the version.
+    pub arn: String,
+}
+
+impl Control {
+    /// What to build for a job; `None` when it has been built, or is not wanted any more.
+    pub fn plan(&self, job: &BuildJob) -> Option<Plan> {
+        let function = self.catalog().get(&job.tenant, &job.function)?;
+        let version = state::version(&function, job.number)?.clone();
+        if !state::is_building(&version) {
+            return None;
+        }
+        let account = self.account(&job.tenant);
+        let scope = Scope { region: self.region(), account: &account };
+        let arn = scope.arn(&job.function, Some(&version.qualifier()));
+        Some(Plan { function, version, arn })
+    }
+
+    /// Takes the result of the build that was begun when the version had `revision`. Whether it was still wanted: if
+    /// not, the snapshot is the caller's to remove. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger fails: the version is as it was.
+    pub fn built(
+        &self,
+        job: &BuildJob,
+        revision: &str,
+        result: Result<Snapshot, BuildFailure>,
+    ) -> Result<bool, ApiError> {
+        let outcome = self.change(&job.tenant, &job.function, |function| {
+            let version = match job.number {
+                None => Some(&mut function.latest),
+                Some(number) => function.versions.get_mut(&number),
+            };
+            Ok(version.is_some_and(|version| state::finish(version, revision, result)))
+        });
+        match outcome {
+            Ok((_, wanted)) => Ok(wanted),
+            Err(gone) if gone.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was being built when the host stopped: to be built when it starts.
+    pub fn unbuilt(&self) -> Vec<BuildJob> {
+        let functions = self.catalog().all();
+        let jobs = functions.iter().flat_map(|function| {
+            state::begun(None, function).into_iter().map(|number| BuildJob {
+                tenant: function.tenant.clone(),
+                function: function.name.clone(),
+                number,
+            })
+        });
+        jobs.collect()
+    }
+
+    /// The names of all snapshots that calls are answered from.
+    pub fn snapshots(&self) -> BTreeSet<String> {
+        let functions = self.catalog().all();
+        let names = functions.iter().flat_map(|function| state::snapshots(function));
+        names.map(str::to_owned).collect()
+    }
+
+    pub(super) fn account(&self, tenant: &str) -> String {
+        let known = self.tenants().get(tenant);
+        known.map_or_else(|| "000000000000".to_owned(), |tenant| tenant.account.clone())
+    }
+}

@@ -1,0 +1,90 @@
+//! Tests of what becomes of versions.
+
+use super::super::testing::{Bench, snapshot};
+use super::*;
+
+fn function() -> Function {
+    Function::clone(&Bench::new().create("f").function)
+}
+
+fn failure() -> BuildFailure {
+    BuildFailure { code: "FunctionError".into(), reason: "it raised".into() }
+}
+
+#[test]
+fn a_new_function_becomes_active() {
+    let mut latest = function().latest;
+    assert!(is_building(&latest) && check_settled(&latest, "arn").is_err());
+    let revision = latest.revision.clone();
+    assert!(finish(&mut latest, &revision, Ok(snapshot("s"))));
+    assert_eq!((&latest.state, &latest.update), (&State::Active, &Update::Successful));
+    assert!(check_settled(&latest, "arn").is_ok());
+}
+
+#[test]
+fn a_new_function_that_cannot_be_built_may_be_mended() {
+    let mut latest = function().latest;
+    let revision = latest.revision.clone();
+    assert!(finish(&mut latest, &revision, Err(failure())));
+    assert!(matches!(&latest.state, State::Failed { code, .. } if code == "FunctionError"));
+    assert!(check_settled(&latest, "arn").is_ok());
+
+    begin(&mut latest, 1);
+    assert_eq!((&latest.state, &latest.update), (&State::Pending, &Update::InProgress));
+    let revision = latest.revision.clone();
+    assert!(finish(&mut latest, &revision, Ok(snapshot("s"))));
+    assert_eq!((&latest.state, &latest.update), (&State::Active, &Update::Successful));
+}
+
+#[test]
+fn an_update_that_fails_leaves_what_answers() {
+    let mut latest = function().latest;
+    let first = latest.revision.clone();
+    finish(&mut latest, &first, Ok(snapshot("s")));
+    begin(&mut latest, 1);
+    assert_eq!((&latest.state, &latest.update), (&State::Active, &Update::InProgress));
+    assert!(check_settled(&latest, "arn").unwrap_err().message.contains("in progress"));
+    let second = latest.revision.clone();
+    assert!(finish(&mut latest, &second, Err(failure())));
+    assert_eq!(latest.state, State::Active);
+    assert_eq!(latest.snapshot, Some(snapshot("s")));
+    assert!(matches!(latest.update, Update::Failed { .. }));
+}
+
+#[test]
+fn results_of_other_builds_are_nobodys() {
+    let mut latest = function().latest;
+    assert!(!finish(&mut latest, "another", Ok(snapshot("s"))));
+    let revision = latest.revision.clone();
+    assert!(finish(&mut latest, &revision, Ok(snapshot("s"))));
+    assert!(!finish(&mut latest, &revision, Ok(snapshot("t"))), "once is enough");
+    assert_eq!(latest.snapshot, Some(snapshot("s")));
+}
+
+#[test]
+fn what_was_published_last_is_not_published_again() {
+    let mut function = function();
+    assert_eq!(publish(&mut function, Some("first".into()), 1), 1);
+    assert_eq!(publish(&mut function, None, 2), 1);
+    function.latest.configuration.timeout_s = 9;
+    assert_eq!(publish(&mut function, None, 3), 2);
+    assert_eq!(function.versions[&1].configuration.description, "first");
+
+    // Numbers are not given twice, and what failed is worth another try.
+    function.versions.remove(&2);
+    assert_eq!(publish(&mut function, None, 4), 3);
+    function.versions.get_mut(&3).unwrap().state =
+        State::Failed { code: String::new(), reason: String::new() };
+    assert_eq!(publish(&mut function, None, 5), 4);
+}
+
+#[test]
+fn builds_are_begun_once() {
+    let before = function();
+    assert_eq!(begun(None, &before), [None]);
+    let mut after = before.clone();
+    publish(&mut after, None, 1);
+    assert_eq!(begun(Some(&before), &after), [Some(1)]);
+    assert_eq!(begun(None, &after), [None, Some(1)]);
+    assert!(begun(Some(&after), &after).is_empty());
+}
