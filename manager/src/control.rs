@@ -6,7 +6,7 @@
 //! | `request` | what clients send |
 //! | `settings`, `package` | what a function may be |
 //! | `state` | what becomes of versions; pure |
-//! | `functions`, `versions`, `aliases`, `concurrency`, `events`, `tags` | the actions |
+//! | `functions`, `versions`, `aliases`, `concurrency`, `events`, `tags`, `account` | the actions |
 //! | `builds` | which snapshots are to be built, and what came of them |
 //! | `resolve` | where a call goes |
 //!
@@ -25,6 +25,7 @@ use crate::catalog::Catalog;
 use crate::codes::{CodeStore, CodesError};
 use crate::model::{Function, LATEST, Millis, Tenant, Version};
 
+mod account;
 mod aliases;
 mod builds;
 mod concurrency;
@@ -45,11 +46,11 @@ pub(crate) mod testing;
 mod tests;
 mod versions;
 
+pub(crate) use account::AccountSettings;
 pub(crate) use aliases::NamedAlias;
 pub use builds::{BuildJob, Plan};
 pub(crate) use concurrency::Provisioned;
 pub(crate) use events::NamedEventInvoke;
-pub(crate) use functions::AccountSettings;
 use reference::Scope;
 pub use resolve::Target;
 pub use tenants::Tenants;

@@ -15,7 +15,7 @@ fn fresh() -> (Function, Arc<MemoryLedger>, Catalog) {
 fn what_is_seen_is_in_the_ledger() {
     let (function, ledger, catalog) = fresh();
     catalog.insert(function.clone(), 1).unwrap();
-    assert_eq!(ledger.functions().unwrap(), [function.clone()]);
+    assert_eq!(ledger.functions().unwrap(), std::slice::from_ref(&function));
 
     let changed = catalog.update("one", "f", |function| {
         function.reserved = Some(7);

@@ -109,6 +109,12 @@ impl Control {
                 alias.weights = weights;
             }
             check(found, &alias, &scope)?;
+            if alias.version == LATEST && found.provisioned.contains_key(name) {
+                return Err(ApiError::invalid(
+                    "Provisioned Concurrency Configs cannot be applied to unpublished function versions: delete the \
+                     alias's first",
+                ));
+            }
             alias.revision = state::revision();
             found.aliases.insert(name.to_owned(), alias.clone());
             Ok(alias)

@@ -9,7 +9,7 @@ use super::reference::Scope;
 use super::{Control, state};
 use crate::api::ApiError;
 use crate::engine::BuildFailure;
-use crate::model::{Function, Snapshot, Version};
+use crate::model::{Configuration, Function, Snapshot, Version};
 
 /// A version that needs a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,14 @@ pub struct Plan {
     pub version: Version,
     /// ARN of the version.
     pub arn: String,
+}
+
+impl Plan {
+    /// The snapshot that the build makes, by its name in the store.
+    pub fn snapshot(&self, name: impl Into<String>) -> Snapshot {
+        let Configuration { memory_mib, timeout_s, .. } = self.version.configuration;
+        Snapshot { name: name.into(), memory_mib, timeout_s }
+    }
 }
 
 impl Control {

@@ -11,16 +11,6 @@ use crate::auth::Caller;
 use crate::codes::{CodeStore, CodesError};
 use crate::model::{Code, Function, LATEST, Policy, State, Tenant, Update, Version};
 
-/// What a tenant may use, and what it does.
-#[derive(Clone, Debug)]
-pub(crate) struct AccountSettings {
-    pub(crate) tenant: Arc<Tenant>,
-    /// Calls at once that are left to functions without a reservation.
-    pub(crate) unreserved: u32,
-    pub(crate) code_bytes: u64,
-    pub(crate) functions: usize,
-}
-
 impl Control {
     /// `CreateFunction`.
     pub(crate) fn create(
@@ -58,7 +48,7 @@ impl Control {
             };
             let mut function = of(&tenant, name, latest, tags);
             let number = match request.publish {
-                Some(true) => Some(state::publish(&mut function, None, now())),
+                Some(true) => Some(state::publish(&mut function, None, now())?),
                 _ => None,
             };
             Ok((self.catalog().insert(function, tenant.quota.functions)?, number))
@@ -86,7 +76,7 @@ impl Control {
             function.latest.code = code;
             state::begin(&mut function.latest, now());
             let publish = request.publish == Some(true);
-            Ok(publish.then(|| state::publish(function, None, now())))
+            publish.then(|| state::publish(function, None, now())).transpose()
         };
         // On a copy first: what cannot be done is not worth storing, and a dry run ends here.
         let mut dry = Function::clone(&found);
@@ -179,38 +169,6 @@ impl Control {
     /// The package of a version. Blocks.
     pub(crate) fn package(&self, caller: &Caller, chosen: &Chosen) -> Result<Vec<u8>, ApiError> {
         self.codes().read(&caller.tenant, &chosen.version().code).map_err(failed)
-    }
-
-    /// Changes what machines of a function may be used for. Ours: Lambda has no such action. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such function, or the ledger fails.
-    pub fn put_policy(
-        &self,
-        caller: &Caller,
-        text: &str,
-        policy: Policy,
-    ) -> Result<Arc<Function>, ApiError> {
-        let name = self.scope(caller).parse_unqualified(text)?;
-        self.find(caller, name)?;
-        let changed = self.change(&caller.tenant, name, |function| {
-            function.policy = policy;
-            Ok(())
-        })?;
-        Ok(changed.0)
-    }
-
-    /// `GetAccountSettings`.
-    pub(crate) fn account_settings(&self, caller: &Caller) -> Result<AccountSettings, ApiError> {
-        let tenant = self.tenant(caller)?;
-        let reserved = self.reserved(&caller.tenant, None);
-        Ok(AccountSettings {
-            unreserved: tenant.quota.concurrency.saturating_sub(reserved),
-            code_bytes: self.codes().used(&caller.tenant),
-            functions: self.catalog().count(&caller.tenant),
-            tenant,
-        })
     }
 
     fn check_change(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::reference::Scope;
 use super::{Control, number_of_version, state};
 use crate::api::ApiError;
-use crate::model::{Alias, Function, LATEST, Snapshot, State, Update, Version};
+use crate::model::{Alias, Function, LATEST, Snapshot, State, Version};
 
 #[cfg(test)]
 mod tests;
@@ -87,10 +87,7 @@ fn callable(version: &Version) -> Result<&Snapshot, ApiError> {
         (State::Active, Some(snapshot)) => return Ok(snapshot),
         (State::Failed { code, reason }, _) => format!("Failed ({code}: {reason})"),
         // Active without a snapshot does not occur; to a caller it is the same.
-        (State::Pending | State::Active, _) => match &version.update {
-            Update::Failed { code, reason } => format!("Pending (last time {code}: {reason})"),
-            _ => "Pending".to_owned(),
-        },
+        (State::Pending | State::Active, _) => "Pending".to_owned(),
     };
     Err(ApiError::conflict(format!(
         "The operation cannot be performed at this time. The function is currently in the following state: {state}"

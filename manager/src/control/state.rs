@@ -22,6 +22,10 @@ use crate::model::{Function, Millis, Snapshot, State, Update, Version};
 #[cfg(test)]
 mod tests;
 
+/// Published versions of one function. Lambda bounds them by the bytes of their code, which here they share; a function
+/// is one document in the ledger, so that their number has to have an end.
+const VERSIONS_MOST: usize = 500;
+
 /// A revision that there has not been yet.
 pub(crate) fn revision() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -123,12 +127,23 @@ pub(crate) fn finish(
 }
 
 /// Publishes `$LATEST`: the number of the version that stands for it. What was published last is not published again.
-pub(crate) fn publish(function: &mut Function, description: Option<String>, now: Millis) -> u32 {
+pub(crate) fn publish(
+    function: &mut Function,
+    description: Option<String>,
+    now: Millis,
+) -> Result<u32, ApiError> {
     if let Some(last) = function.versions.values().next_back()
         && let Some(number) = last.number
         && is_same(last, &function.latest)
     {
-        return number;
+        return Ok(number);
+    }
+    if function.versions.len() >= VERSIONS_MOST {
+        return Err(ApiError::new(
+            http::StatusCode::PAYMENT_REQUIRED,
+            "ServiceQuotaExceededException",
+            format!("a function has {VERSIONS_MOST} published versions at most: delete some"),
+        ));
     }
     let number = function.last_number + 1;
     let mut published = Version {
@@ -146,7 +161,7 @@ pub(crate) fn publish(function: &mut Function, description: Option<String>, now:
     }
     function.last_number = number;
     function.versions.insert(number, published);
-    number
+    Ok(number)
 }
 
 /// Whether publishing would make another of the same. One that could not be built is worth another try.

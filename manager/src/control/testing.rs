@@ -83,7 +83,7 @@ impl Bench {
         while let Ok(job) = self.builds.try_recv() {
             let Some(plan) = self.control.plan(&job) else { continue };
             let revision = &plan.version.revision;
-            assert!(self.control.built(&job, revision, Ok(snapshot(revision))).unwrap());
+            assert!(self.control.built(&job, revision, Ok(plan.snapshot(revision))).unwrap());
             built += 1;
         }
         built

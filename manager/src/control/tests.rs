@@ -3,6 +3,7 @@
 use super::request::{Concurrency, Precondition, Publish, UpdateCode};
 use super::testing::{Bench, creation, one, package, settings, snapshot, two, variable};
 use super::*;
+use crate::ledger::Ledger;
 use crate::model::{Quota, State};
 
 #[test]
@@ -117,4 +118,34 @@ fn a_description_needs_no_build_and_another_try_does() {
     bench.fail_next();
     bench.control.update_configuration(&one(), "f", described(), &precondition).unwrap();
     assert_eq!(bench.build_all(), 1);
+}
+
+#[test]
+fn many_at_once_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    let control = &bench.control;
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let name = format!("f{}", (thread + round) % 4);
+                    let mut request = creation(&name);
+                    request.code = Some(package(&format!("{thread} {round}")));
+                    // Some find the name taken, or gone: what counts is that what is there is whole.
+                    let _ = control.create(&one(), request, settings());
+                    if let Ok(chosen) = control.choose(&one(), &name, None)
+                        && control.package(&one(), &chosen).is_err()
+                    {
+                        let now = control.choose(&one(), &name, None);
+                        let revision = now.map(|now| now.version().revision.clone());
+                        assert_ne!(revision, Ok(chosen.version().revision.clone()));
+                    }
+                    let _ = control.delete(&one(), &name, None);
+                }
+            });
+        }
+    });
+    assert_eq!((control.catalog().count("one"), control.codes().used("one")), (0, 0));
+    assert_eq!(bench.build_all(), 0);
+    assert!(bench.ledger.functions().unwrap().is_empty());
 }

@@ -32,7 +32,7 @@ impl Control {
             check_code(request.code_sha256.as_deref(), &latest.code)?;
             state::check_settled(latest, &arn)?;
             check_good(function)?;
-            Ok(state::publish(function, request.description, now()))
+            state::publish(function, request.description, now())
         })?;
         Ok(Chosen { function, number: Some(number), qualifier: Some(number.to_string()) })
     }

@@ -64,18 +64,18 @@ fn results_of_other_builds_are_nobodys() {
 #[test]
 fn what_was_published_last_is_not_published_again() {
     let mut function = function();
-    assert_eq!(publish(&mut function, Some("first".into()), 1), 1);
-    assert_eq!(publish(&mut function, None, 2), 1);
+    assert_eq!(publish(&mut function, Some("first".into()), 1).unwrap(), 1);
+    assert_eq!(publish(&mut function, None, 2).unwrap(), 1);
     function.latest.configuration.timeout_s = 9;
-    assert_eq!(publish(&mut function, None, 3), 2);
+    assert_eq!(publish(&mut function, None, 3).unwrap(), 2);
     assert_eq!(function.versions[&1].configuration.description, "first");
 
     // Numbers are not given twice, and what failed is worth another try.
     function.versions.remove(&2);
-    assert_eq!(publish(&mut function, None, 4), 3);
+    assert_eq!(publish(&mut function, None, 4).unwrap(), 3);
     function.versions.get_mut(&3).unwrap().state =
         State::Failed { code: String::new(), reason: String::new() };
-    assert_eq!(publish(&mut function, None, 5), 4);
+    assert_eq!(publish(&mut function, None, 5).unwrap(), 4);
 }
 
 #[test]
@@ -83,8 +83,21 @@ fn builds_are_begun_once() {
     let before = function();
     assert_eq!(begun(None, &before), [None]);
     let mut after = before.clone();
-    publish(&mut after, None, 1);
+    publish(&mut after, None, 1).unwrap();
     assert_eq!(begun(Some(&before), &after), [Some(1)]);
     assert_eq!(begun(None, &after), [None, Some(1)]);
     assert!(begun(Some(&after), &after).is_empty());
+}
+
+#[test]
+fn versions_have_an_end() {
+    let mut function = function();
+    for n in 0..500 {
+        function.latest.configuration.memory_mib = n;
+        publish(&mut function, None, 1).unwrap();
+    }
+    assert_eq!(publish(&mut function, None, 1).unwrap(), 500, "the last one is still the last one");
+    function.latest.configuration.memory_mib = 501;
+    let full = publish(&mut function, None, 1).unwrap_err();
+    assert_eq!(full.name, "ServiceQuotaExceededException");
 }
