@@ -1,7 +1,14 @@
 //! The HTTP doors.
 
 mod error;
+mod invoke;
 mod lambda;
+mod own;
+mod server;
+mod time;
+mod watch;
 
 pub use error::ApiError;
-pub use lambda::{BODY_MOST, routes as lambda_routes};
+pub use lambda::BODY_MOST;
+pub use server::{router, serve};
+pub(crate) use time::timestamp;

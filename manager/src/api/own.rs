@@ -1,0 +1,188 @@
+//! Our own routes: what AWS Lambda has no word for.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::ApiError;
+use crate::auth::Caller;
+use crate::host::{Host, now};
+use crate::model::Policy;
+
+/// Calls that are shown at most.
+const MOST: usize = 100;
+
+pub(super) fn routes() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/calve/v1/functions/{name}/policy", put(set_policy).get(policy))
+        .route("/calve/v1/functions/{name}/queue", get(queue))
+        .route("/calve/v1/functions/{name}/dead-letters", get(dead_letters))
+        .route("/calve/v1/functions/{name}/invocations", get(invocations))
+        .route("/calve/v1/invocations", get(all_invocations))
+        .route("/calve/v1/top", get(top))
+}
+
+async fn policy(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Policy>, ApiError> {
+    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let function = host.control.catalog().get(&caller.tenant, &name);
+    function.map(|function| Json(function.policy.clone())).ok_or_else(|| missing(&name))
+}
+
+/// Sets what machines may be used for. Machines of before are ended: nothing of them is reused under another policy.
+async fn set_policy(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Policy>, ApiError> {
+    let policy: Policy = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::malformed(format!("the policy cannot be read: {error}")))?;
+    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (changing, wanted) = (host.clone(), policy.clone());
+    let changed = spawn_blocking(move || {
+        changing.control.catalog().update(&caller.tenant, &name, |function| {
+            function.policy = wanted;
+            Ok(())
+        })
+    });
+    let (function, ()) = changed.await.map_err(|_| ApiError::internal())??;
+    let versions = function.versions.values().chain([&function.latest]);
+    for snapshot in versions.filter_map(|version| version.snapshot.as_ref()) {
+        host.dispatcher.retire(&snapshot.name);
+    }
+    Ok(Json(policy))
+}
+
+async fn queue(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let done = host.queue.done(&caller.tenant, &name);
+    let looked = spawn_blocking(move || {
+        let (waiting, oldest) = host.ledger.backlog(&caller.tenant, &name)?;
+        let dead = host.ledger.dead_letters(&caller.tenant, &name, usize::MAX >> 1)?.len();
+        let oldest_age_ms = oldest.map(|oldest| now().saturating_sub(oldest));
+        let state = json!({ "waiting": waiting, "dead": dead, "done": done, "oldest_age_ms": oldest_age_ms });
+        Ok::<_, crate::ledger::LedgerError>(state)
+    });
+    answered(looked.await)
+}
+
+async fn dead_letters(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let looked = spawn_blocking(move || {
+        let letters = host.ledger.dead_letters(&caller.tenant, &name, MOST)?;
+        let shown = letters.iter().map(|letter| {
+            json!({
+                "request": letter.message.id,
+                "qualifier": letter.message.qualifier,
+                "created_ms": letter.message.created,
+                "buried_ms": letter.buried,
+                "tries": letter.message.tries,
+                "reason": letter.reason,
+                "event": serde_json::from_slice::<Value>(&letter.message.event).unwrap_or(Value::Null),
+            })
+        });
+        Ok::<_, crate::ledger::LedgerError>(Value::Array(shown.collect()))
+    });
+    answered(looked.await)
+}
+
+async fn invocations(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    Ok(Json(host.recents.of(&caller.tenant, Some(&name), MOST)).into_response())
+}
+
+async fn all_invocations(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    Json(host.recents.of(&caller.tenant, None, MOST)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Which {
+    tenant: Option<String>,
+}
+
+/// Machines, and the latencies of functions: of the caller's tenant; of any, for a root key.
+async fn top(
+    State(host): State<Arc<Host>>,
+    Extension(caller): Extension<Caller>,
+    Query(Which { tenant }): Query<Which>,
+) -> Result<Json<Value>, ApiError> {
+    let counts = host.dispatcher.counts().await;
+    let tenant = match tenant {
+        Some(other) if other != caller.tenant && !caller.root => {
+            return Err(ApiError::not_found(format!("there is no tenant {other:.63}")));
+        }
+        other => other.or(Some(caller.tenant).filter(|_| !caller.root)),
+    };
+    let functions = host.control.catalog().all();
+    let theirs = functions.iter().filter(|f| tenant.as_ref().is_none_or(|tenant| f.tenant == *tenant));
+    let mut shown: Vec<Value> = theirs
+        .filter_map(|function| {
+            let summary = host.percentiles.summary(&function.tenant, &function.name)?;
+            let ms = |took: std::time::Duration| took.as_secs_f64() * 1000.0;
+            Some(json!({
+                "tenant": function.tenant,
+                "name": function.name,
+                "calls": summary.count,
+                "p50_ms": ms(summary.p50),
+                "p99_ms": ms(summary.p99),
+            }))
+        })
+        .collect();
+    shown.sort_by_key(|function| std::cmp::Reverse(function["calls"].as_u64()));
+    shown.truncate(MOST);
+    Ok(Json(json!({
+        "machines": {
+            "booting": counts.booting,
+            "warm": counts.warm,
+            "idle": counts.idle,
+            "busy": counts.busy,
+            "leaving": counts.leaving,
+        },
+        "waiting": counts.waiting,
+        "functions": shown,
+    })))
+}
+
+fn missing(name: &str) -> ApiError {
+    ApiError::not_found(format!("Function not found: {name}"))
+}
+
+/// What was found in the ledger.
+fn answered(
+    looked: Result<Result<Value, crate::ledger::LedgerError>, tokio::task::JoinError>,
+) -> Result<Json<Value>, ApiError> {
+    match looked {
+        Ok(Ok(value)) => Ok(Json(value)),
+        Ok(Err(error)) => {
+            tracing::error!(error = crate::engine::chain(&error), "cannot look into the ledger");
+            Err(ApiError::internal())
+        }
+        Err(_) => Err(ApiError::internal()),
+    }
+}

@@ -1,0 +1,200 @@
+//! The host as a whole: opened on a folder and an engine, then served.
+//!
+//! ```text
+//! <data>/host.db    the ledger           <data>/code/    packages as they were uploaded
+//! <data>/files/     tenants' own files   <data>/lock     held by whoever serves this folder
+//! ```
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::auth::Keyring;
+use crate::catalog::Catalog;
+use crate::codes::{CodeStore, CodesError};
+use crate::control::{Control, Parts, Tenants};
+use crate::dispatch::Dispatcher;
+use crate::engine::Engine;
+use crate::ledger::{Ledger, LedgerError, SqliteLedger};
+use crate::metrics::{Metrics, Percentiles};
+use crate::model::Millis;
+use crate::schedule;
+
+mod builds;
+mod codes;
+mod housekeeping;
+mod provisions;
+mod recent;
+
+pub use self::codes::code_of;
+pub(crate) use self::recent::{Recent, Recents};
+use crate::queue::Queue;
+
+/// Settings of a host.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// The region in ARNs.
+    pub region: String,
+    /// What all machines may take.
+    pub machines: schedule::Settings,
+    /// Snapshots that are built at the same time.
+    pub builds: usize,
+    /// How long a call waits for a machine.
+    pub patience: Duration,
+    /// How long until an asynchronous call that its function failed is tried again; twice as long the second time.
+    pub retry: Duration,
+}
+
+impl Settings {
+    /// AWS Lambda's retries after one minute and two, two builds at once, two seconds' patience.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            region: "us-east-1".into(),
+            machines: schedule::Settings::default(),
+            builds: 2,
+            patience: Duration::from_secs(2),
+            retry: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a host cannot be opened.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// The folder cannot be made or read.
+    #[error("cannot use {path} as the data folder")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another host serves it.
+    #[error("{0} is served by another process: stop that, or choose another folder with --data")]
+    Taken(PathBuf),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The code store.
+    #[error(transparent)]
+    Codes(#[from] CodesError),
+}
+
+/// A function host.
+pub struct Host {
+    pub(crate) settings: Settings,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) queue: Queue,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) percentiles: Percentiles,
+    pub(crate) recents: Recents,
+    /// Held for as long as this lives.
+    _lock: File,
+}
+
+/// The ledger's file in a data folder.
+pub fn ledger_file(data: &Path) -> PathBuf {
+    data.join("host.db")
+}
+
+/// Makes the data folder, for its owner alone, if it is not there.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn make_folder(data: &Path) -> Result<(), HostError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(|source| HostError::Folder { path: data.into(), source })
+}
+
+impl Host {
+    /// Opens the data folder and starts everything that works in the background, in the async runtime that this is called
+    /// in. Blocks while it reads the ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be used, or another host has it.
+    pub fn open(settings: Settings, engine: Arc<dyn Engine>) -> Result<Arc<Self>, HostError> {
+        let data = settings.data.clone();
+        make_folder(&data)?;
+        let lock = lock(&data)?;
+        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&ledger_file(&data))?);
+        // Whoever held leases held the lock, too.
+        ledger.release_all()?;
+        let (builds, wanted) = mpsc::unbounded_channel();
+        let (retired, unused) = mpsc::unbounded_channel();
+        let control = Arc::new(Control::new(Parts {
+            catalog: Arc::new(Catalog::open(ledger.clone())?),
+            codes: Arc::new(CodeStore::open(data.join("code"))?),
+            tenants: Arc::new(Tenants::open(&*ledger)?),
+            region: settings.region.clone(),
+            builds,
+            retired,
+            readiness: Arc::new(()),
+        }));
+        let host = Arc::new(Self {
+            keyring: Arc::new(Keyring::open(ledger.clone())?),
+            control,
+            dispatcher: Dispatcher::start(engine.clone(), settings.machines),
+            engine,
+            queue: Queue::default(),
+            metrics: Arc::new(Metrics::new()),
+            percentiles: Percentiles::new(),
+            recents: Recents::default(),
+            ledger,
+            settings,
+            _lock: lock,
+        });
+        builds::start(&host, wanted);
+        housekeeping::start(&host, unused);
+        provisions::start(&host);
+        crate::queue::start(&host);
+        Ok(host)
+    }
+
+    /// Access keys and tenants.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// Functions.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Takes no more calls and waits for those that there are, for so long at most. Whether all are done.
+    pub async fn drain(&self, most: Duration) -> bool {
+        self.queue.stop();
+        self.dispatcher.drain(most).await
+    }
+}
+
+fn lock(data: &Path) -> Result<File, HostError> {
+    let path = data.join("lock");
+    let failed = |source| HostError::Folder { path: data.into(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HostError::Taken(data.into())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

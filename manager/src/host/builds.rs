@@ -1,0 +1,143 @@
+//! Versions become snapshots, a few at a time.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_blocking;
+
+use super::Host;
+use crate::control::{BuildJob, Plan};
+use crate::engine::{Blueprint, BuildFailure};
+use crate::metrics::BuildOutcome;
+use crate::model::Snapshot;
+use crate::package;
+
+/// Builds whatever is asked for, and what was under way when the host stopped.
+pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
+    let weak = Arc::downgrade(host);
+    let unbuilt = host.control.unbuilt();
+    let permits = Arc::new(Semaphore::new(host.settings.builds.max(1)));
+    let busy = Arc::new(Mutex::new(HashSet::new()));
+    tokio::spawn(async move {
+        let mut unbuilt = unbuilt.into_iter();
+        loop {
+            let job = match unbuilt.next() {
+                Some(job) => job,
+                None => match wanted.recv().await {
+                    Some(job) => job,
+                    None => return,
+                },
+            };
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Some(host) = weak.upgrade() else { return };
+            let busy = busy.clone();
+            spawn_blocking(move || {
+                let _permit = permit;
+                // One that is being built is looked at again when that is done.
+                if !lock(&busy).insert(job.clone()) {
+                    return;
+                }
+                while let Some(plan) = host.control.plan(&job) {
+                    host.build(&job, &plan);
+                }
+                lock(&busy).remove(&job);
+                // Between the last look and this, one may have come that was sent away.
+                if let Some(plan) = host.control.plan(&job) {
+                    host.build(&job, &plan);
+                }
+            });
+        }
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Host {
+    /// Builds a version and says what came of it.
+    fn build(&self, job: &BuildJob, plan: &Plan) {
+        let name = snapshot_name(job, plan);
+        let configuration = &plan.version.configuration;
+        let result = self.try_build(job, plan, &name).map(|()| Snapshot {
+            name: name.clone(),
+            memory_mib: configuration.memory_mib,
+            timeout_s: configuration.timeout_s,
+        });
+        let failed = result.as_ref().err().cloned();
+        self.metrics.record_build(match &failed {
+            None => BuildOutcome::Ok,
+            Some(_) => BuildOutcome::Failed,
+        });
+        if let Some(failure) = &failed {
+            tracing::warn!(tenant = %job.tenant, function = %job.function, %failure, "build failed");
+        } else {
+            tracing::info!(tenant = %job.tenant, function = %job.function, snapshot = %name, "built");
+        }
+        match self.control.built(job, &plan.version.revision, result) {
+            Ok(true) => {}
+            // Changed or deleted meanwhile.
+            Ok(false) => self.discard(&name),
+            Err(error) => {
+                tracing::error!(function = %job.function, %error, "cannot take down what was built");
+                // It is tried again; not at once, or a full disk keeps us busy.
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+
+    fn try_build(&self, job: &BuildJob, plan: &Plan, name: &str) -> Result<(), BuildFailure> {
+        let version = &plan.version;
+        let internal = |error: &dyn std::error::Error| BuildFailure {
+            code: "InternalError".into(),
+            reason: error.to_string(),
+        };
+        let zip = self.control.codes().read(&job.tenant, &version.code).map_err(|e| internal(&e))?;
+        let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
+        let code = folder.path().join("code");
+        package::unpack(&zip, &code, &package::Limits::default()).map_err(|e| BuildFailure {
+            code: "InvalidZipFileException".into(),
+            reason: e.to_string(),
+        })?;
+        let configuration = &version.configuration;
+        self.engine.build(&Blueprint {
+            snapshot: name,
+            function: &job.function,
+            version: &version.qualifier(),
+            arn: &plan.arn,
+            runtime: &configuration.runtime,
+            handler: &configuration.handler,
+            environment: &configuration.environment,
+            memory_mib: configuration.memory_mib,
+            timeout: Duration::from_secs(configuration.timeout_s.into()),
+            code: &code,
+        })
+    }
+
+    /// Removes a snapshot that nobody wants.
+    pub(super) fn discard(&self, name: &str) {
+        // Two revisions can come to one name.
+        if self.control.snapshots().contains(name) {
+            return;
+        }
+        self.dispatcher.retire(name);
+        if let Err(error) = self.engine.remove(name) {
+            tracing::warn!(snapshot = %name, %error, "cannot remove a snapshot");
+        }
+    }
+}
+
+/// The name of a version's snapshot: of nobody else's, and of no other revision's.
+fn snapshot_name(job: &BuildJob, plan: &Plan) -> String {
+    let mut hash = Sha256::new();
+    for part in [&job.tenant, &job.function, &plan.version.qualifier(), &plan.version.revision] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hex::encode(hash.finalize());
+    format!("fn.{}", digest.get(..40).unwrap_or(&digest))
+}

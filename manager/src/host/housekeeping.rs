@@ -1,0 +1,71 @@
+//! What is done now and then: keys of other processes, what has run out, packages and snapshots that nobody has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Host, now};
+
+/// How often keys are read again: one that was removed by another process works for so long.
+const KEYS: Duration = Duration::from_secs(5);
+/// How often what has run out is removed.
+const SWEEP: Duration = Duration::from_secs(600);
+
+pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
+    every(host, KEYS, |host| {
+        if let Err(error) = host.keyring.reload() {
+            tracing::error!(%error, "cannot read the keys");
+        }
+        host.measure();
+    });
+    every(host, SWEEP, |host| {
+        if let Err(error) = host.ledger.sweep(now()) {
+            tracing::error!(%error, "cannot remove what has run out");
+        }
+        if let Err(error) = host.control.collect() {
+            tracing::error!(%error, "cannot remove packages that nobody has");
+        }
+    });
+    remove(host, unused);
+}
+
+/// Removes snapshots that calls are no longer answered from.
+fn remove(host: &Arc<Host>, mut unused: UnboundedReceiver<String>) {
+    let host = Arc::downgrade(host);
+    tokio::spawn(async move {
+        while let Some(snapshot) = unused.recv().await {
+            let Some(host) = host.upgrade() else { return };
+            let removed = spawn_blocking(move || host.discard(&snapshot)).await;
+            if let Err(error) = removed {
+                tracing::error!(%error, "cannot remove a snapshot");
+            }
+        }
+    });
+}
+
+/// Does something that blocks at each tick, for as long as there is a host.
+fn every(host: &Arc<Host>, pause: Duration, work: impl Fn(&Host) + Send + Sync + 'static) {
+    let (host, work) = (Arc::downgrade(host), Arc::new(work));
+    tokio::spawn(async move {
+        let mut ticks = interval(pause);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (Some(host), work) = (host.upgrade(), work.clone()) else { return };
+            if spawn_blocking(move || work(&host)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+impl Host {
+    /// Brings what is measured now and then up to date.
+    fn measure(&self) {
+        let functions = self.control.catalog().all();
+        self.metrics.set_functions(functions.len() as u64);
+    }
+}
