@@ -15,8 +15,34 @@ use crate::model::Function;
 #[cfg(test)]
 mod tests;
 
-/// By tenant, then by name.
-type Functions = HashMap<String, BTreeMap<String, Arc<Function>>>;
+/// By tenant.
+type Functions = HashMap<String, OfTenant>;
+
+/// A tenant's functions.
+#[derive(Default)]
+struct OfTenant {
+    by_name: BTreeMap<String, Arc<Function>>,
+    /// Calls at once that are reserved, of all of them together: asked for with every call.
+    reserved: u32,
+}
+
+impl OfTenant {
+    fn put(&mut self, function: Arc<Function>) {
+        self.by_name.insert(function.name.clone(), function);
+        self.add_up();
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Arc<Function>> {
+        let removed = self.by_name.remove(name);
+        self.add_up();
+        removed
+    }
+
+    fn add_up(&mut self) {
+        let reserved = self.by_name.values().filter_map(|function| function.reserved);
+        self.reserved = reserved.fold(0, u32::saturating_add);
+    }
+}
 
 /// All functions. Safe to share between threads.
 pub struct Catalog {
@@ -36,8 +62,9 @@ impl Catalog {
         let mut functions = Functions::new();
         for function in ledger.functions()? {
             let of_tenant = functions.entry(function.tenant.clone()).or_default();
-            of_tenant.insert(function.name.clone(), Arc::new(function));
+            of_tenant.by_name.insert(function.name.clone(), Arc::new(function));
         }
+        functions.values_mut().for_each(OfTenant::add_up);
         Ok(Self {
             ledger,
             functions: RwLock::new(functions),
@@ -48,22 +75,29 @@ impl Catalog {
 
     /// A function, as it is now.
     pub fn get(&self, tenant: &str, name: &str) -> Option<Arc<Function>> {
-        self.read().get(tenant)?.get(name).cloned()
+        self.read().get(tenant)?.by_name.get(name).cloned()
     }
 
     /// A tenant's functions, by name.
     pub fn list(&self, tenant: &str) -> Vec<Arc<Function>> {
-        self.read().get(tenant).map(|found| found.values().cloned().collect()).unwrap_or_default()
+        let functions = self.read();
+        let found = functions.get(tenant).map(|found| found.by_name.values().cloned().collect());
+        found.unwrap_or_default()
     }
 
     /// How many functions a tenant has.
     pub fn count(&self, tenant: &str) -> usize {
-        self.read().get(tenant).map_or(0, BTreeMap::len)
+        self.read().get(tenant).map_or(0, |found| found.by_name.len())
+    }
+
+    /// Calls at once that a tenant has reserved for its functions.
+    pub fn reserved(&self, tenant: &str) -> u32 {
+        self.read().get(tenant).map_or(0, |found| found.reserved)
     }
 
     /// The functions of all tenants, in no order.
     pub fn all(&self) -> Vec<Arc<Function>> {
-        self.read().values().flat_map(BTreeMap::values).cloned().collect()
+        self.read().values().flat_map(|found| found.by_name.values()).cloned().collect()
     }
 
     /// Counts changes: who holds it learns that there was one.
@@ -140,7 +174,7 @@ impl Catalog {
         let function = Arc::new(function);
         let mut functions = self.write();
         let of_tenant = functions.entry(function.tenant.clone()).or_default();
-        of_tenant.insert(function.name.clone(), Arc::clone(&function));
+        of_tenant.put(Arc::clone(&function));
         drop(functions);
         self.changes.send_modify(|count| *count += 1);
         function

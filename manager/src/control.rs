@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::ApiError;
-use crate::auth::Caller;
+use crate::auth::{Caller, Keyring};
 use crate::catalog::Catalog;
 use crate::codes::{CodeStore, CodesError};
 use crate::model::{Function, LATEST, Millis, Tenant, Version};
@@ -39,7 +39,6 @@ mod resolve;
 pub(crate) mod settings;
 mod state;
 mod tags;
-mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -53,7 +52,6 @@ pub(crate) use concurrency::Provisioned;
 pub(crate) use events::NamedEventInvoke;
 use reference::Scope;
 pub use resolve::Target;
-pub use tenants::Tenants;
 pub(crate) use versions::base64_digest;
 
 /// What a control plane is made of.
@@ -63,7 +61,7 @@ pub struct Parts {
     /// Their code.
     pub codes: Arc<CodeStore>,
     /// Whose they may be.
-    pub tenants: Arc<Tenants>,
+    pub keyring: Arc<Keyring>,
     /// The region in our ARNs.
     pub region: String,
     /// Takes what is to be built.
@@ -128,9 +126,9 @@ impl Control {
         &self.parts.codes
     }
 
-    /// The tenants.
-    pub fn tenants(&self) -> &Arc<Tenants> {
-        &self.parts.tenants
+    /// The tenants, and their keys.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.parts.keyring
     }
 
     /// The region in our ARNs.
@@ -172,7 +170,7 @@ impl Control {
     }
 
     fn tenant(&self, caller: &Caller) -> Result<Arc<Tenant>, ApiError> {
-        self.tenants().get(&caller.tenant).ok_or_else(|| {
+        self.keyring().tenant(&caller.tenant).ok_or_else(|| {
             let status = http::StatusCode::FORBIDDEN;
             ApiError::new(status, "AccessDeniedException", "the key's tenant does not exist")
         })

@@ -2,6 +2,7 @@
 
 mod fleet;
 
+pub(crate) use fleet::chain;
 pub use fleet::{FleetEngine, Images};
 
 use std::collections::BTreeMap;

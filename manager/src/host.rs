@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::auth::Keyring;
 use crate::catalog::Catalog;
 use crate::codes::{CodeStore, CodesError};
-use crate::control::{Control, Parts, Tenants};
+use crate::control::{Control, Parts};
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
 use crate::ledger::{Ledger, LedgerError, SqliteLedger};
@@ -101,6 +102,7 @@ pub struct Host {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) percentiles: Percentiles,
     pub(crate) recents: Recents,
+    draining: AtomicBool,
     /// Held for as long as this lives.
     _lock: File,
 }
@@ -134,19 +136,20 @@ impl Host {
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&ledger_file(&data))?);
         // Whoever held leases held the lock, too.
         ledger.release_all()?;
+        let keyring = Arc::new(Keyring::open(ledger.clone())?);
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
         let control = Arc::new(Control::new(Parts {
             catalog: Arc::new(Catalog::open(ledger.clone())?),
             codes: Arc::new(CodeStore::open(data.join("code"))?),
-            tenants: Arc::new(Tenants::open(&*ledger)?),
+            keyring: keyring.clone(),
             region: settings.region.clone(),
             builds,
             retired,
             readiness: Arc::new(()),
         }));
         let host = Arc::new(Self {
-            keyring: Arc::new(Keyring::open(ledger.clone())?),
+            keyring,
             control,
             dispatcher: Dispatcher::start(engine.clone(), settings.machines),
             engine,
@@ -154,6 +157,7 @@ impl Host {
             metrics: Arc::new(Metrics::new()),
             percentiles: Percentiles::new(),
             recents: Recents::default(),
+            draining: AtomicBool::new(false),
             ledger,
             settings,
             _lock: lock,
@@ -175,8 +179,14 @@ impl Host {
         &self.control
     }
 
+    /// Whether it is being shut down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// Takes no more calls and waits for those that there are, for so long at most. Whether all are done.
     pub async fn drain(&self, most: Duration) -> bool {
+        self.draining.store(true, Ordering::SeqCst);
         self.queue.stop();
         self.dispatcher.drain(most).await
     }
@@ -185,7 +195,8 @@ impl Host {
 fn lock(data: &Path) -> Result<File, HostError> {
     let path = data.join("lock");
     let failed = |source| HostError::Folder { path: data.into(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(HostError::Taken(data.into())),

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::api::ApiError;
 use crate::dispatch::{Job, Served, Unserved};
-use crate::engine::{Answer, EngineError};
+use crate::engine::{Answer, EngineError, chain};
 use crate::host::{Host, Recent, code_of, now};
 use crate::metrics::{FailureKind, Outcome, Start};
-use crate::model::{Function, LATEST, Reuse, Tenant};
+use crate::model::{Function, Reuse, Tenant};
 use crate::schedule::{Allowance, Origin, Refusal, Share};
 
 /// A call to be made.
@@ -58,7 +58,8 @@ impl Host {
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Invoked, ApiError> {
         let Invocation { tenant, name, qualifier, event, request, trace, route } = invocation;
         let target = self.control.resolve(&tenant, &name, qualifier.as_deref(), random())?;
-        let owner = self.keyring.tenant(&tenant).ok_or_else(|| ApiError::not_found("no such tenant"))?;
+        let owner =
+            self.keyring.tenant(&tenant).ok_or_else(|| ApiError::not_found("no such tenant"))?;
         let function = &target.function;
         if route.is_some() && function.policy.reuse != Reuse::Keep {
             return Err(ApiError::invalid(
@@ -82,7 +83,14 @@ impl Host {
             .map_err(|unserved| self.refused(unserved, &target.arn))?;
         self.take_down(&target.version, function, &request, started, &served);
         let Served { answer, origin, machine, state_lost, logs, .. } = served;
-        Ok(Invoked { answer, version: target.version, start: start(origin), machine, state_lost, logs })
+        Ok(Invoked {
+            answer,
+            version: target.version,
+            start: start(origin),
+            machine,
+            state_lost,
+            logs,
+        })
     }
 
     /// Whether a call could be made, without making it.
@@ -90,7 +98,12 @@ impl Host {
     /// # Errors
     ///
     /// As [`Host::invoke`].
-    pub fn dry_run(&self, tenant: &str, name: &str, qualifier: Option<&str>) -> Result<(), ApiError> {
+    pub fn dry_run(
+        &self,
+        tenant: &str,
+        name: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(), ApiError> {
         self.control.resolve(tenant, name, qualifier, 0).map(drop)
     }
 
@@ -99,7 +112,9 @@ impl Host {
         let quota = owner.quota;
         let share = match function.reserved {
             Some(reserved) => Share::Reserved(reserved),
-            None => Share::Common(quota.concurrency.saturating_sub(self.control.reserved_of(&owner.name))),
+            None => Share::Common(
+                quota.concurrency.saturating_sub(self.control.catalog().reserved(&owner.name)),
+            ),
         };
         Allowance {
             concurrency: quota.concurrency,
@@ -110,7 +125,14 @@ impl Host {
     }
 
     /// Counts a call and remembers it.
-    fn take_down(&self, version: &str, function: &Function, request: &str, started: u64, served: &Served) {
+    fn take_down(
+        &self,
+        version: &str,
+        function: &Function,
+        request: &str,
+        started: u64,
+        served: &Served,
+    ) {
         let outcome = match &served.answer {
             Ok(answer) => match &answer.result {
                 Ok(_) => Outcome::Ok,
@@ -135,7 +157,7 @@ impl Host {
             if let Some(kind) = FailureKind::of(error) {
                 self.metrics.record_machine_failure(kind);
             }
-            let why = crate::engine::chain(error);
+            let why = chain(error);
             tracing::warn!(function = %function.name, request, why, "a call got no answer");
         }
         tracing::debug!(
@@ -172,13 +194,16 @@ impl Host {
                 1,
             ),
             Refusal::Reserved => ApiError::throttled(
-                format!("Rate Exceeded: {arn} has as many calls at once as are reserved for it (ReservedFunctionConcurrentInvocationLimitExceeded)"),
+                format!(
+                    "Rate Exceeded: {arn} has as many calls at once as are reserved for it (ReservedFunctionConcurrentInvocationLimitExceeded)"
+                ),
                 1,
             ),
             Refusal::Capacity => ApiError::throttled("no machine was free in time; try again", 1),
-            Refusal::Route => {
-                ApiError::throttled("the machine of this routing value was not free in time; try again", 1)
-            }
+            Refusal::Route => ApiError::throttled(
+                "the machine of this routing value was not free in time; try again",
+                1,
+            ),
             Refusal::TooLarge => ApiError::invalid(format!(
                 "{arn} needs more memory than this host or its tenant may use at all: give it less"
             )),
@@ -207,9 +232,4 @@ fn random() -> u32 {
     // Without randomness, an alias goes to its first version.
     let _ = getrandom::fill(&mut bytes);
     u32::try_from(u64::from_le_bytes(bytes) % 1_000_000).unwrap_or(0)
-}
-
-/// The qualifier that settings and messages are kept by.
-pub(crate) fn qualifier_or_latest(qualifier: Option<&str>) -> String {
-    qualifier.unwrap_or(LATEST).to_owned()
 }

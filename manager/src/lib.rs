@@ -21,13 +21,16 @@
 
 pub mod api;
 pub mod auth;
-pub mod dispatch;
 pub mod catalog;
 pub mod codes;
 pub mod control;
+pub mod dispatch;
 pub mod engine;
+pub mod host;
+pub mod invoke;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod package;
+mod queue;
 pub mod schedule;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::ApiError;
 use crate::auth::Caller;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, chain};
 use crate::host::{Host, now};
 use crate::invoke::{Invocation, Invoked};
 use crate::ledger::{LedgerError, Message};
@@ -59,7 +59,15 @@ async fn invoke(
     let request = Uuid::new_v4().to_string();
     let trace = trace(&headers, &request);
     let qualifier = qualifier.filter(|qualifier| !qualifier.is_empty());
-    let asked = Request { host, caller, name, qualifier, event, request: request.clone(), trace: trace.clone() };
+    let asked = Request {
+        host,
+        caller,
+        name,
+        qualifier,
+        event,
+        request: request.clone(),
+        trace: trace.clone(),
+    };
     let answer = match header(&headers, "x-amz-invocation-type") {
         None | Some("RequestResponse") => asked.answer(&headers).await,
         Some("Event") => asked.take_in().await,
@@ -87,9 +95,12 @@ async fn invoke_async(
 ) -> Response {
     let request = Uuid::new_v4().to_string();
     let trace = trace(&headers, &request);
-    let asked = Request { host, caller, name, qualifier: None, event, request: request.clone(), trace };
+    let asked =
+        Request { host, caller, name, qualifier: None, event, request: request.clone(), trace };
     let mut response = match asked.take_in().await {
-        Ok(_) => (StatusCode::ACCEPTED, axum::Json(serde_json::json!({ "Status": 202 }))).into_response(),
+        Ok(_) => {
+            (StatusCode::ACCEPTED, axum::Json(serde_json::json!({ "Status": 202 }))).into_response()
+        }
         Err(error) => error.into_response(),
     };
     insert(response.headers_mut(), REQUEST_ID, &request);
@@ -135,7 +146,8 @@ impl Request {
     async fn take_in(self) -> Result<Response, ApiError> {
         let Self { host, caller, name, qualifier, event: given, request, trace } = self;
         let event = event(given, MOST_ASYNC).await?;
-        let (function, qualifier) = host.control.called(&caller.tenant, &name, qualifier.as_deref())?;
+        let (function, qualifier) =
+            host.control.named(&caller.tenant, &name, qualifier.as_deref())?;
         let now = now();
         let message = Message {
             id: request,
@@ -156,9 +168,11 @@ impl Request {
                 host.queue.wake();
                 Ok(StatusCode::ACCEPTED.into_response())
             }
-            Ok(Err(LedgerError::Missing { .. })) => Err(ApiError::not_found(format!("Function not found: {name}"))),
+            Ok(Err(LedgerError::Missing { .. })) => {
+                Err(ApiError::not_found(format!("Function not found: {name}")))
+            }
             Ok(Err(error)) => {
-                tracing::error!(error = crate::engine::chain(&error), "cannot take a call in");
+                tracing::error!(error = chain(&error), "cannot take a call in");
                 Err(ApiError::internal())
             }
             Err(_) => Err(ApiError::internal()),
@@ -169,7 +183,9 @@ impl Request {
 /// An event that is within bounds and JSON; `{}` where there is none.
 async fn event(event: Bytes, most: usize) -> Result<Bytes, ApiError> {
     if event.len() > most {
-        return Err(ApiError::too_large(format!("Request must be smaller than {most} bytes for the Invoke operation")));
+        return Err(ApiError::too_large(format!(
+            "Request must be smaller than {most} bytes for the Invoke operation"
+        )));
     }
     if event.is_empty() {
         return Ok(Bytes::from_static(b"{}"));

@@ -26,7 +26,7 @@ mod view;
 pub const BODY_MOST: usize = (50 << 20) / 3 * 4 + (1 << 20);
 
 /// The routes of the control plane.
-pub fn routes() -> Router<Arc<Control>> {
+pub(super) fn routes() -> Router<Arc<Control>> {
     Router::new()
         .merge(function_routes())
         .merge(version_routes())

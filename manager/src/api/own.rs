@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::ApiError;
 use crate::auth::Caller;
+use crate::engine::chain;
 use crate::host::{Host, now};
 use crate::model::Policy;
 
@@ -34,7 +35,7 @@ async fn policy(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Policy>, ApiError> {
-    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     let function = host.control.catalog().get(&caller.tenant, &name);
     function.map(|function| Json(function.policy.clone())).ok_or_else(|| missing(&name))
 }
@@ -48,7 +49,7 @@ async fn set_policy(
 ) -> Result<Json<Policy>, ApiError> {
     let policy: Policy = serde_json::from_slice(&body)
         .map_err(|error| ApiError::malformed(format!("the policy cannot be read: {error}")))?;
-    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     let (changing, wanted) = (host.clone(), policy.clone());
     let changed = spawn_blocking(move || {
         changing.control.catalog().update(&caller.tenant, &name, |function| {
@@ -69,7 +70,7 @@ async fn queue(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     let done = host.queue.done(&caller.tenant, &name);
     let looked = spawn_blocking(move || {
         let (waiting, oldest) = host.ledger.backlog(&caller.tenant, &name)?;
@@ -86,7 +87,7 @@ async fn dead_letters(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     let looked = spawn_blocking(move || {
         let letters = host.ledger.dead_letters(&caller.tenant, &name, MOST)?;
         let shown = letters.iter().map(|letter| {
@@ -110,7 +111,7 @@ async fn invocations(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let (name, _) = host.control.called(&caller.tenant, &name, None)?;
+    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     Ok(Json(host.recents.of(&caller.tenant, Some(&name), MOST)).into_response())
 }
 
@@ -140,7 +141,8 @@ async fn top(
         other => other.or(Some(caller.tenant).filter(|_| !caller.root)),
     };
     let functions = host.control.catalog().all();
-    let theirs = functions.iter().filter(|f| tenant.as_ref().is_none_or(|tenant| f.tenant == *tenant));
+    let theirs =
+        functions.iter().filter(|f| tenant.as_ref().is_none_or(|tenant| f.tenant == *tenant));
     let mut shown: Vec<Value> = theirs
         .filter_map(|function| {
             let summary = host.percentiles.summary(&function.tenant, &function.name)?;
@@ -180,7 +182,7 @@ fn answered(
     match looked {
         Ok(Ok(value)) => Ok(Json(value)),
         Ok(Err(error)) => {
-            tracing::error!(error = crate::engine::chain(&error), "cannot look into the ledger");
+            tracing::error!(error = chain(&error), "cannot look into the ledger");
             Err(ApiError::internal())
         }
         Err(_) => Err(ApiError::internal()),

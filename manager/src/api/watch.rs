@@ -64,10 +64,11 @@ async fn events(
     State(host): State<Arc<Host>>,
     Extension(caller): Extension<Caller>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let changes = stream::unfold((host.dispatcher.watch(), caller), |(mut changes, caller)| async {
-        let event = next(&mut changes, &caller).await?;
-        Some((Ok(event), (changes, caller)))
-    });
+    let changes =
+        stream::unfold((host.dispatcher.watch(), caller), |(mut changes, caller)| async {
+            let event = next(&mut changes, &caller).await?;
+            Some((Ok(event), (changes, caller)))
+        });
     Sse::new(changes).keep_alive(KeepAlive::default())
 }
 

@@ -102,7 +102,7 @@ impl Control {
     }
 
     pub(super) fn account(&self, tenant: &str) -> String {
-        let known = self.tenants().get(tenant);
+        let known = self.keyring().tenant(tenant);
         known.map_or_else(|| "000000000000".to_owned(), |tenant| tenant.account.clone())
     }
 }

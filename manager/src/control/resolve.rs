@@ -60,6 +60,30 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The function and the qualifier that a caller names, which must be there; whether it can be called by now is not
+    /// asked. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such function, version or alias.
+    pub(crate) fn named(
+        &self,
+        tenant: &str,
+        name: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(String, String), ApiError> {
+        let account = self.account(tenant);
+        let scope = Scope { region: self.region(), account: &account };
+        let reference = scope.parse(name, qualifier)?;
+        let missing = || scope.not_found(reference.name, reference.qualifier);
+        let function = self.catalog().get(tenant, reference.name).ok_or_else(missing)?;
+        let qualifier = reference.qualifier.unwrap_or(LATEST);
+        choose(&function, qualifier, 0).ok_or_else(missing)?;
+        Ok((reference.name.to_owned(), qualifier.to_owned()))
+    }
+}
+
 /// The version that a call goes to.
 fn choose<'a>(function: &'a Function, qualifier: &str, random: u32) -> Option<&'a Version> {
     let name = match function.aliases.get(qualifier) {

@@ -9,8 +9,8 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::request::{Blob, Create, Environment, Package, Settings};
-use super::{BuildJob, Chosen, Control, Parts, Tenants};
-use crate::auth::Caller;
+use super::{BuildJob, Chosen, Control, Parts};
+use crate::auth::{Caller, Keyring};
 use crate::catalog::Catalog;
 use crate::codes::CodeStore;
 use crate::engine::BuildFailure;
@@ -45,14 +45,10 @@ impl Bench {
     fn over(ledger: Arc<MemoryLedger>, folder: tempfile::TempDir) -> Self {
         let (builds_in, builds) = unbounded_channel();
         let (retired_in, retired) = unbounded_channel();
-        let tenants = Tenants::default();
-        for (name, account) in [("one", "111111111111"), ("two", "222222222222")] {
-            tenants.put(tenant(name, account, Quota::default()));
-        }
         let control = Control::new(Parts {
             catalog: Arc::new(Catalog::open(Arc::clone(&ledger) as Arc<dyn Ledger>).unwrap()),
             codes: Arc::new(CodeStore::open(folder.path()).unwrap()),
-            tenants: Arc::new(tenants),
+            keyring: Arc::new(Keyring::open(Arc::clone(&ledger) as Arc<dyn Ledger>).unwrap()),
             region: REGION.to_owned(),
             builds: builds_in,
             retired: retired_in,
@@ -63,7 +59,7 @@ impl Bench {
 
     /// Changes what tenant `one` may use.
     pub(crate) fn limit(&self, quota: Quota) {
-        self.control.tenants().put(tenant("one", "111111111111", quota));
+        self.control.keyring().set_quota("one", quota).unwrap();
     }
 
     /// Makes a function of tenant `one`.
@@ -179,7 +175,8 @@ impl Ledger for MemoryLedger {
     }
 
     fn tenants(&self) -> Done<Vec<Tenant>> {
-        Ok(Vec::new())
+        let tenants = [("one", "111111111111"), ("two", "222222222222")];
+        Ok(tenants.map(|(name, account)| tenant(name, account, Quota::default())).into())
     }
     fn put_tenant(&self, _: &Tenant) -> Done {
         Ok(())
@@ -192,6 +189,9 @@ impl Ledger for MemoryLedger {
     }
     fn remove_key(&self, _: &str) -> Done<bool> {
         Ok(false)
+    }
+    fn sweep(&self, _: Millis) -> Done<u64> {
+        Ok(0)
     }
     fn enqueue(&self, _: &Message) -> Done {
         Ok(())

@@ -96,7 +96,8 @@ impl Host {
             code: "InternalError".into(),
             reason: error.to_string(),
         };
-        let zip = self.control.codes().read(&job.tenant, &version.code).map_err(|e| internal(&e))?;
+        let zip =
+            self.control.codes().read(&job.tenant, &version.code).map_err(|e| internal(&e))?;
         let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
         let code = folder.path().join("code");
         package::unpack(&zip, &code, &package::Limits::default()).map_err(|e| BuildFailure {

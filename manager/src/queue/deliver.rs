@@ -12,7 +12,7 @@ use crate::api::ApiError;
 use crate::engine::EngineError;
 use crate::host::{Host, now};
 use crate::invoke::{Invocation, Invoked};
-use crate::ledger::Message;
+use crate::ledger::{LedgerError, Message};
 use crate::metrics::AsyncOutcome;
 use crate::model::{EventInvoke, LATEST};
 
@@ -32,7 +32,8 @@ impl Host {
             (self.fate(&message, &settings, &invoked), Some(invoked))
         };
         let (host, told) = (self.clone(), message.clone());
-        let kept = spawn_blocking(move || host.settle(&told, &settings, fate, invoked.as_ref())).await;
+        let kept =
+            spawn_blocking(move || host.settle(&told, &settings, fate, invoked.as_ref())).await;
         match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -98,7 +99,7 @@ impl Host {
         settings: &EventInvoke,
         fate: Fate,
         invoked: Option<&Result<Invoked, ApiError>>,
-    ) -> Result<(), crate::ledger::LedgerError> {
+    ) -> Result<(), LedgerError> {
         match fate {
             Fate::Done => {
                 self.tell(message, &settings.on_success, "Success", invoked)?;
@@ -130,7 +131,7 @@ impl Host {
         destination: &str,
         condition: &str,
         invoked: Option<&Result<Invoked, ApiError>>,
-    ) -> Result<(), crate::ledger::LedgerError> {
+    ) -> Result<(), LedgerError> {
         if destination.is_empty() {
             return Ok(());
         }
@@ -165,7 +166,7 @@ impl Host {
     }
 
     /// Sends the event itself to the function's dead-letter target.
-    fn dead_letter(&self, message: &Message) -> Result<(), crate::ledger::LedgerError> {
+    fn dead_letter(&self, message: &Message) -> Result<(), LedgerError> {
         let function = self.control.catalog().get(&message.tenant, &message.function);
         let target = function.map(|function| function.latest.configuration.dead_letter.clone());
         match target.filter(|target| !target.is_empty()) {
@@ -181,8 +182,9 @@ impl Host {
         destination: &str,
         why: &str,
         event: Vec<u8>,
-    ) -> Result<(), crate::ledger::LedgerError> {
-        let Ok((function, qualifier)) = self.control.destination(&message.tenant, destination) else {
+    ) -> Result<(), LedgerError> {
+        let Ok((function, qualifier)) = self.control.named(&message.tenant, destination, None)
+        else {
             tracing::warn!(request = %message.id, destination, "there is no such destination");
             return Ok(());
         };
@@ -197,7 +199,7 @@ impl Host {
             ..message.clone()
         };
         match self.ledger.enqueue(&forwarded) {
-            Err(crate::ledger::LedgerError::Exists | crate::ledger::LedgerError::Missing { .. }) => Ok(()),
+            Err(LedgerError::Exists(_) | LedgerError::Missing { .. }) => Ok(()),
             other => other,
         }
     }

@@ -61,12 +61,72 @@ pub(crate) enum Command {
     /// Boot a plain machine with its serial console on the terminal
     #[command(after_help = examples::BOOT)]
     Boot(Boot),
+    /// Serve functions over HTTP, with an API that AWS Lambda's clients speak
+    #[command(after_help = examples::SERVE)]
+    Serve(Serve),
     /// Print the completion script of a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen [default: 127.0.0.1:9470]
+    #[arg(long, value_name = "ADDR:PORT", env = "CALVE_LISTEN")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+
+    /// Where everything is kept; made if it is not there, for this user alone
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "CALVE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Settings in TOML, named as the options are; options and variables win
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "CALVE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The region in ARNs [default: us-east-1]
+    #[arg(long, value_name = "NAME", env = "CALVE_REGION")]
+    pub(crate) region: Option<String>,
+
+    /// Guest memory of all machines together, MiB [default: three quarters of what is available]
+    #[arg(long, value_name = "MIB", env = "CALVE_MEMORY", value_parser = clap::value_parser!(u64).range(128..))]
+    pub(crate) memory: Option<u64>,
+
+    /// Machines at the same time [default: 500]
+    #[arg(long, value_name = "N", env = "CALVE_MACHINES", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(crate) machines: Option<u32>,
+
+    /// Snapshots that are built at the same time [default: 1]
+    #[arg(long, value_name = "N", env = "CALVE_BUILDS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) builds: Option<u32>,
+
+    /// Seconds that a call waits for a machine at most [default: 2]
+    #[arg(long, value_name = "S", env = "CALVE_PATIENCE")]
+    pub(crate) patience: Option<u32>,
+
+    /// Seconds until an asynchronous call that its function failed is tried again [default: 60]
+    #[arg(long, value_name = "S", env = "CALVE_RETRY")]
+    pub(crate) retry: Option<u32>,
+
+    /// Seconds that calls under way have when the host is told to end [default: 60]
+    #[arg(long, value_name = "S", env = "CALVE_GRACE")]
+    pub(crate) grace: Option<u32>,
+
+    /// How the log is written: for people, or a JSON object a line [default: text]
+    #[arg(long, value_name = "FORMAT", env = "CALVE_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

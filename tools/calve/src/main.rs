@@ -24,6 +24,7 @@ mod near;
 mod programs;
 mod progress;
 mod run;
+mod serve;
 mod snapshot;
 mod stdio;
 mod store;
@@ -62,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run(args) => run::run(&store, &args),
         Command::Fork(args) => run::fork(&store, &args),
         Command::Boot(args) => boot::run(&args),
+        Command::Serve(args) => serve::run(&store, args),
         Command::Completions { shell } => completions::run(shell),
     }
 }

@@ -21,6 +21,12 @@ impl Place {
         Self { given: given_path(given), trusted_keys }
     }
 
+    /// The same, with another folder where none is given.
+    pub(crate) fn or(&self, usual: &Path) -> Self {
+        let given = self.given.clone().or_else(|| Some(usual.to_owned()));
+        Self { given, trusted_keys: self.trusted_keys.clone() }
+    }
+
     /// The store's folder: the one given, else the user's data folder (XDG base directory specification).
     pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(given) = &self.given {

@@ -3,12 +3,13 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use crate::api::timestamp;
 use crate::control::base64_digest;
 use crate::control::package::{UNZIPPED_MOST, ZIPPED_MOST};
 use crate::control::page::Page;
 use crate::control::reference::Scope;
 use crate::control::{AccountSettings, Chosen, NamedAlias, NamedEventInvoke, Provisioned};
-use crate::model::{Configuration, Millis, State, Update, Version};
+use crate::model::{Configuration, State, Update, Version};
 
 /// What may stand in a query as it is (RFC 3986, "unreserved").
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -202,21 +203,4 @@ pub(super) fn page<T>(name: &str, page: &Page<T>, view: impl Fn(&T) -> Value) ->
         document["NextMarker"] = json!(next);
     }
     document
-}
-
-/// `2026-11-28T16:00:00.000+0000`.
-fn timestamp(millis: Millis) -> String {
-    let time = i64::try_from(millis).ok().and_then(chrono::DateTime::from_timestamp_millis);
-    time.unwrap_or_default().format("%Y-%m-%dT%H:%M:%S%.3f+0000").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_look_like_lambdas() {
-        assert_eq!(timestamp(1_795_881_600_000), "2026-11-28T16:00:00.000+0000");
-        assert_eq!(timestamp(1_795_881_600_042), "2026-11-28T16:00:00.042+0000");
-    }
 }

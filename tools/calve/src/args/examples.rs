@@ -100,3 +100,13 @@ Examples:
   calve completions bash > /etc/bash_completion.d/calve
   calve completions zsh > ~/.zfunc/_calve
   calve completions fish > ~/.config/fish/completions/calve.fish";
+
+/// `calve serve --help`.
+pub(super) const SERVE: &str = "\
+Examples:
+  calve key create --data /var/lib/calve --tenant me --json
+  calve serve --listen 127.0.0.1:9470 --data /var/lib/calve
+  aws lambda list-functions --endpoint-url http://127.0.0.1:9470 --region us-east-1
+
+Ready when GET /healthz answers 200. The first start prints a root key. SIGTERM ends it once the calls
+under way are done. RUST_LOG says how much is logged, such as `calve_manager=debug`.";
