@@ -26,6 +26,12 @@ struct Source {
     more: Map<String, Value>,
 }
 
+/// The host's list.
+#[derive(Debug, Deserialize)]
+struct List {
+    sources: Vec<Source>,
+}
+
 /// Does what the subcommand says.
 pub(crate) fn run(args: Events) -> Result<(), Failure> {
     // The host does each thing wholly or not at all.
@@ -39,7 +45,7 @@ pub(crate) fn run(args: Events) -> Result<(), Failure> {
 }
 
 fn list(host: &Host, json: bool) -> Result<(), Failure> {
-    let sources: Vec<Source> = host.document(Ask::get(SOURCES))?;
+    let List { sources } = host.document(Ask::get(SOURCES))?;
     if json {
         return sources.iter().try_for_each(stdio::print_json);
     }
@@ -76,10 +82,12 @@ fn create(host: &Host, args: CreateEvent) -> Result<(), Failure> {
     let mut settings: Map<String, Value> =
         args.set.into_iter().map(|setting| (setting.name, setting.value)).collect();
     settings.insert("kind".to_owned(), args.kind.into());
-    let mut document = json!({ "function": args.function, "settings": settings });
-    if let Some(qualifier) = args.qualifier.value {
-        document["qualifier"] = qualifier.into();
-    }
+    // The host takes a function by name, with a version or alias behind a colon.
+    let function = match args.qualifier.value {
+        Some(qualifier) => format!("{}:{qualifier}", args.function),
+        None => args.function,
+    };
+    let document = json!({ "function": function, "settings": settings });
     let source: Source = host.document(Ask::new(Method::POST, SOURCES).json(&document))?;
     stdio::print_line(source.id)
 }
@@ -100,8 +108,8 @@ mod tests {
     #[test]
     fn a_row_shows_settings_as_they_are_given() {
         let source = r#"{"id":"s-1","function":"f","qualifier":"live","enabled":true,
-                         "settings":{"kind":"schedule","cron":"0 6 * * *","most":5}}"#;
+                         "settings":{"kind":"schedule","expression":"0 6 * * *","timezone":"UTC"}}"#;
         let source: Source = serde_json::from_str(source).unwrap();
-        assert_eq!(row(source), ["s-1", "schedule", "f:live", "cron=0 6 * * * most=5"]);
+        assert_eq!(row(source), ["s-1", "schedule", "f:live", "expression=0 6 * * * timezone=UTC"]);
     }
 }

@@ -267,13 +267,19 @@ fn a_wrong_event_is_refused_before_the_host_is_asked() {
 fn logs_are_of_the_latest_calls() {
     let place = Place::new();
     let stub = Stub::always(|| {
-        let call = json!({ "request": "r-1", "version": "7", "started_ms": 1_795_881_600_042_u64,
-            "took_ms": 1.25, "outcome": "ok", "logs": "hello\n" });
-        Reply::new(200, json!([call]))
+        let call = |request: &str, logs: &str| {
+            json!({ "request": request, "version": "7", "started_ms": 1_795_881_600_042_u64,
+                "took_ms": 1.25, "outcome": "ok", "logs": logs, "machine": "m-1" })
+        };
+        Reply::new(200, json!([call("r-2", ""), call("r-1", "hello\n")]))
     });
     let said = stub.calve(&place, &["function", "logs", "f"]).status(0).stdout;
-    assert_eq!(said, "2026-11-28T16:00:00.042Z  r-1  7  ok  1.2 ms\n    hello\n");
+    assert_eq!(
+        said,
+        "2026-11-28T16:00:00.042Z  r-1  7  ok  1.2 ms\n    hello\n\
+         2026-11-28T16:00:00.042Z  r-2  7  ok  1.2 ms\n"
+    );
     let said = stub.calve(&place, &["function", "logs", "f", "--json"]).status(0).json();
-    assert_eq!(said[0]["request"], "r-1");
+    assert_eq!((&said[0]["request"], &said[1]["request"]), (&json!("r-1"), &json!("r-2")));
     assert_eq!(stub.lines()[0], "GET /calve/v1/functions/f/invocations");
 }

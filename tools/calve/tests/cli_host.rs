@@ -31,7 +31,7 @@ fn sources_are_made_listed_and_removed() {
             "settings": { "kind": "file-drop", "folder": "/srv/in", "batch": 5 } })
     };
     let stub = Stub::new(move |heard, _| match heard.line.split(' ').next() {
-        Some("GET") => Reply::new(200, json!([source()])),
+        Some("GET") => Reply::new(200, json!({ "sources": [source()] })),
         Some("POST") => Reply::new(201, source()),
         _ => Reply::new(204, ""),
     });
@@ -40,7 +40,7 @@ fn sources_are_made_listed_and_removed() {
     let said = stub.calve(&place, &common::words(create)).status(0);
     assert_eq!(said.stdout, "s-1\n");
     let settings = json!({ "kind": "file-drop", "folder": "/srv/in", "batch": 5 });
-    let wanted = json!({ "function": "f", "qualifier": "live", "settings": settings });
+    let wanted = json!({ "function": "f:live", "settings": settings });
     assert_eq!(stub.heard()[0].json(), wanted);
 
     let said = stub.calve(&place, &["event", "ls"]).status(0).stdout;

@@ -1,4 +1,4 @@
-//! The commands around a function host: its keys, its functions, its event sources, how it does.
+//! The commands around a function host: its keys, its functions, its event sources, a view of it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -77,7 +77,8 @@ pub(crate) enum Key {
 #[derive(Debug, Args)]
 pub(crate) struct Data {
     /// The folder that the function host keeps its data in; the host may run, or not have run yet
-    #[arg(long = "data", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long = "data", env = "CALVE_DATA", hide_env_values = true, value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) folder: PathBuf,
 }
 

@@ -25,7 +25,8 @@ struct Invocation {
 pub(super) fn run(host: &Host, name: &str, json: bool) -> Result<(), Failure> {
     let target = format!("/calve/v1/functions/{}/invocations", segment(name));
     let calls: Vec<Box<RawValue>> = host.document(Ask::get(target)).map_err(about(name))?;
-    for call in &calls {
+    // The host begins with the newest; on a terminal that is to stand at the end.
+    for call in calls.iter().rev() {
         if json {
             stdio::print_line(call.get())?;
             continue;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::table::Table;
 
-/// The host's document. Fields that a host does not have count as nothing.
+/// The host's document. What a host does not tell is shown as `-`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Top {
@@ -12,7 +12,7 @@ pub(super) struct Top {
     /// Calls that wait for a machine.
     waiting: u64,
     /// Asynchronous calls and events that are not done.
-    queue: u64,
+    queue: Option<u64>,
     functions: Vec<Function>,
 }
 
@@ -36,7 +36,7 @@ struct Function {
     /// None before the first call.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
-    errors: u64,
+    errors: Option<u64>,
 }
 
 impl Top {
@@ -52,8 +52,9 @@ impl Top {
             "CALLS WAITING",
             "EVENTS QUEUED",
         ]);
-        let counts = [*booting, *warm, *idle, *busy, *leaving, self.waiting, self.queue];
-        host.row(counts.map(|count| count.to_string()));
+        let counts = [*booting, *warm, *idle, *busy, *leaving, self.waiting].map(Some);
+        let [booting, warm, idle, busy, leaving, waiting] = counts.map(number);
+        host.row([booting, warm, idle, busy, leaving, waiting, number(self.queue)]);
         let mut text = host.render();
         if self.functions.is_empty() {
             return text;
@@ -64,7 +65,7 @@ impl Top {
         });
         let mut table = Table::new(["FUNCTION", "TENANT", "CALLS", "ERRORS", "P50", "P99"]);
         for of in functions {
-            let (calls, errors) = (of.calls.to_string(), of.errors.to_string());
+            let (calls, errors) = (of.calls.to_string(), number(of.errors));
             let (p50, p99) = (millis(of.p50_ms), millis(of.p99_ms));
             table.row([of.name.clone(), of.tenant.clone(), calls, errors, p50, p99]);
         }
@@ -72,6 +73,10 @@ impl Top {
         text.push_str(&table.render());
         text
     }
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 fn millis(millis: Option<f64>) -> String {

@@ -35,8 +35,8 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(status: u16, body: impl ToString) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_string() }
+    pub(crate) fn new(status: u16, body: impl Into<Text>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into().0 }
     }
 
     /// An error as the host makes them.
@@ -48,6 +48,22 @@ impl Reply {
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
+    }
+}
+
+/// A body: text, or a document.
+#[derive(Debug)]
+pub(crate) struct Text(String);
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<serde_json::Value> for Text {
+    fn from(document: serde_json::Value) -> Self {
+        Self(document.to_string())
     }
 }
 

@@ -67,18 +67,23 @@ Examples:
   calve function logs resize
   calve function logs resize --json | jq -r 'select(.outcome != \"ok\").request'
 
-Prints the calls that the host remembers, oldest first. With --json each line is {\"request\",
-\"version\", \"started_ms\", \"took_ms\", \"outcome\", \"logs\"}.";
+Prints the calls that the host remembers, the newest last, and what the function printed. With
+--json each line is an object with at least \"request\", \"version\", \"started_ms\", \"took_ms\",
+\"outcome\" and \"logs\".";
 
 /// `calve event --help`.
 pub(in crate::args) const EVENT: &str = "\
 Examples:
-  calve event create resize --kind file-drop --set folder=/srv/incoming
-  calve event create report --kind schedule --set cron='0 6 * * *' --qualifier live
+  calve event create resize --kind file-drop --set folder=incoming
+  calve event create report --kind schedule --set expression='rate(5 minutes)' --qualifier live
+  calve event create pay --kind queue --set name=orders --set batch_size=10
   calve event ls
   calve event rm 5b0f7f3e-5a0c-4c4f-9d2c-0d7f3f3d8a11
 
-An event source calls a function for whatever happens. Prints the new source's id.";
+An event source calls a function for whatever happens. Prints the new source's id. Settings of
+file-drop: folder, below the tenant's; inline=true, to have small files in the event; keep=true, to
+leave files where they are. Of schedule: expression, as rate(...), cron(...) or five fields in UTC;
+input, the event. Of queue: name; batch_size.";
 
 /// `calve top --help`.
 pub(in crate::args) const TOP: &str = "\
