@@ -30,6 +30,8 @@ pub(crate) use package::read as read_package;
 /// What may stand in a path or a query as it is (RFC 3986, "unreserved").
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// Where `calve serve` listens unless it is told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:9470";
 /// How long a connection may take. A host is near.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take that waits for no function: the host unpacks and writes up to 250 MiB meanwhile.
@@ -60,7 +62,9 @@ pub(crate) struct Ask {
 impl Host {
     /// The host that the command line or the environment names. Says nothing to it yet.
     pub(crate) fn new(server: &Server) -> Result<Self, Failure> {
-        let url = check_url(&server.url)?;
+        // A variable that is set but empty counts as not set.
+        let url = if server.url.is_empty() { DEFAULT_URL } else { &server.url };
+        let url = check_url(url)?;
         let authorization = authorization(server.key.as_deref())?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)

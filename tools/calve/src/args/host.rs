@@ -7,13 +7,14 @@ use clap::{ArgAction, Args, Subcommand, ValueHint};
 
 use super::examples;
 use super::values::{EnvVar, Setting, lambda_memory, lambda_seconds};
+use crate::host::DEFAULT_URL;
 
 /// Where the host is and who asks. Of no use to the commands that need no running host.
 #[derive(Clone, Args)]
 pub(crate) struct Server {
     /// Address of the function host
     #[arg(long, global = true, env = "CALVE_URL", value_name = "URL", value_hint = ValueHint::Url)]
-    #[arg(default_value = "http://127.0.0.1:9470", help_heading = "Function host")]
+    #[arg(default_value = DEFAULT_URL, hide_env_values = true, help_heading = "Function host")]
     pub(crate) url: String,
     /// Access key, as `calve key create` prints it: the id, a colon, the secret. Others on this machine can see a
     /// command line; they cannot see the variable

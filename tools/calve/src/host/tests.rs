@@ -12,13 +12,14 @@ fn refused(url: &str, key: Option<&str>) -> String {
 
 #[test]
 fn an_address_that_is_none_is_refused() {
-    for url in ["127.0.0.1:9470", "", "ftp://h", "http://", "http://h/?q=1", "a b"] {
+    for url in ["127.0.0.1:9470", "ftp://h", "http://", "http://h/?q=1", "a b"] {
         let line = refused(url, Some("a:b"));
         assert!(line.ends_with("write it as http://HOST:PORT"), "{line}");
     }
     assert!(refused("https://h", Some("a:b")).contains("speaks no TLS; go through a tunnel"));
     let host = Host::new(&server("http://h:1/calve/", Some("a:b"))).unwrap();
     assert_eq!(host.url, "http://h:1/calve");
+    assert_eq!(Host::new(&server("", Some("a:b"))).unwrap().url, DEFAULT_URL);
 }
 
 #[test]
