@@ -11,11 +11,16 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use calve_image::Runtime;
 
 mod examples;
+mod host;
 #[cfg(test)]
 mod tests;
 pub(crate) mod usage;
 mod values;
 
+pub(crate) use host::{
+    Configuration, Create, CreateEvent, Data, Event, Events, Function, Functions, Invoke, Key,
+    Qualifier, Server, Top, Update, Waiting,
+};
 pub(crate) use values::EnvVar;
 
 /// Calls functions in micro-VMs that are split off frozen snapshots.
@@ -64,6 +69,18 @@ pub(crate) enum Command {
     /// Serve functions over HTTP, with an API that AWS Lambda's clients speak
     #[command(after_help = examples::SERVE)]
     Serve(Serve),
+    /// Make, list and remove access keys of a function host
+    #[command(subcommand, after_help = examples::KEY)]
+    Key(Key),
+    /// Make, change, call and remove functions of a running function host
+    #[command(after_help = examples::FUNCTION)]
+    Function(Functions),
+    /// Make, list and remove event sources of a running function host
+    #[command(after_help = examples::EVENT)]
+    Event(Events),
+    /// Watch a running function host: its machines, its queues, its functions
+    #[command(after_help = examples::TOP)]
+    Top(Top),
     /// Print the completion script of a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions {

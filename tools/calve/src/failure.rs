@@ -13,7 +13,7 @@ mod fleet;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use chain::line;
+pub(crate) use chain::{flat, line};
 pub(crate) use fleet::{in_build, in_fork};
 
 /// Exit statuses other than 0, as `calve --help` documents them.

@@ -1,7 +1,8 @@
 //! `calve`: the command-line door to snapshots, clones and plain machines.
 //!
 //! ```text
-//! args ──► one module per command ──► calve-image, calve-snapshots, calve-fleet, calve-vmm
+//! args ──► one module per command ──► calve-image, calve-snapshots, calve-fleet, calve-manager
+//!                   │        └────────► host ──HTTP──► a running function host
 //!                   │
 //!                   └─ every error ──► failure (one line, one exit status)
 //! ```
@@ -16,9 +17,12 @@ mod doctor;
 mod event;
 mod failure;
 mod fleet;
+mod function;
+mod host;
 mod image;
 mod interrupt;
 mod kernel;
+mod key;
 mod logs;
 mod near;
 mod programs;
@@ -26,10 +30,12 @@ mod progress;
 mod run;
 mod serve;
 mod snapshot;
+mod source;
 mod stdio;
 mod store;
 mod table;
 mod terminal;
+mod top;
 
 use std::process::ExitCode;
 
@@ -64,6 +70,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Fork(args) => run::fork(&store, &args),
         Command::Boot(args) => boot::run(&args),
         Command::Serve(args) => serve::run(&store, args),
+        Command::Key(command) => key::run(command),
+        Command::Function(args) => function::run(args),
+        Command::Event(args) => source::run(args),
+        Command::Top(args) => top::run(&args),
         Command::Completions { shell } => completions::run(shell),
     }
 }

@@ -23,8 +23,8 @@ mod parent;
 mod report;
 
 use machine::{Caller, Source};
-pub(crate) use report::ErrorObject;
 use report::{Call, CallError};
+pub(crate) use report::{ErrorObject, one_line};
 
 /// Makes all calls, each in a clone of the snapshot. Fails with the gravest status of any.
 pub(crate) fn run(place: &Place, args: &Run) -> Result<(), Failure> {

@@ -50,14 +50,5 @@ fn sign(store: &Store, name: &str, key: &SigningKey) -> Result<(), Failure> {
 
 /// Removes all names that can be removed, and fails for the first that cannot.
 fn remove(store: &Store, names: &[String]) -> Result<(), Failure> {
-    let mut first = Ok(());
-    for name in names {
-        let removed = store.remove(name).map_err(store::failure);
-        match (&first, removed) {
-            (Ok(()), removed) => first = removed,
-            (Err(_), Err(Failure::Told { line, .. })) => stdio::say(line),
-            (Err(_), _) => {}
-        }
-    }
-    first
+    stdio::all(names.iter().map(|name| store.remove(name).map_err(store::failure)))
 }

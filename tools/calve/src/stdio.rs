@@ -30,6 +30,19 @@ pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "calve: {line}");
 }
 
+/// Does everything that can be done, and fails for the first that could not; the others are said at once.
+pub(crate) fn all(done: impl Iterator<Item = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut first = Ok(());
+    for one in done {
+        match (&first, one) {
+            (Ok(()), one) => first = one,
+            (Err(_), Err(Failure::Told { line, .. })) => say(line),
+            (Err(_), _) => {}
+        }
+    }
+    first
+}
+
 /// What a failed write to stdout means.
 pub(crate) fn unwritable(error: &io::Error) -> Failure {
     match error.kind() {

@@ -63,7 +63,15 @@ fn a_bad_warm_event_is_refused_before_anything_else() {
 #[test]
 fn help_goes_to_stdout() {
     let place = Place::new();
-    for line in ["--help", "run --help", "snapshot build --help", "image ls --help", "--version"] {
+    for line in [
+        "--help",
+        "run --help",
+        "snapshot build --help",
+        "image ls --help",
+        "function --help",
+        "key ls --help",
+        "--version",
+    ] {
         let said = place.calve(words(line)).status(0);
         assert_eq!(said.stderr, "");
         assert!(line == "--version" || said.stdout.contains("Examples:"), "{line}");
@@ -75,7 +83,7 @@ fn completions_are_scripts() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let said = place.calve(["completions", shell]).status(0);
-        assert!(said.stdout.contains("snapshot"), "{shell}");
+        assert!(said.stdout.contains("snapshot") && said.stdout.contains("invoke"), "{shell}");
         if shell == "bash" {
             let script = place.folder.path().join("calve.bash");
             fs::write(&script, said.stdout).unwrap();

@@ -1,5 +1,11 @@
 //! The examples under each `--help`.
 
+mod host;
+
+pub(super) use host::{
+    EVENT, FUNCTION, FUNCTION_CREATE, FUNCTION_LOGS, FUNCTION_UPDATE, INVOKE, KEY, TOP,
+};
+
 /// `calve --help`.
 pub(super) const CALVE: &str = "\
 Examples:

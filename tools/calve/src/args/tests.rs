@@ -86,6 +86,52 @@ fn refusals_are_one_line_and_name_the_remedy() {
 }
 
 #[test]
+fn a_function_is_read() {
+    let line = "calve function --key a:b create n --code d --runtime provided --memory 256 --timeout 900 \
+                --env A=1 --env B= --url http://h";
+    let cli = parse(line).unwrap();
+    let Command::Function(functions) = cli.command else { panic!("{cli:?}") };
+    let server = &functions.server;
+    assert_eq!((server.url.as_str(), server.key.as_deref()), ("http://h", Some("a:b")));
+    let Function::Create(create) = functions.command else { panic!("no creation") };
+    assert_eq!((create.configuration.memory, create.configuration.timeout), (Some(256), Some(900)));
+    assert_eq!((create.configuration.env.len(), create.handler), (2, None));
+    assert!(!create.waiting.no_wait);
+    parse("calve function create n --code d --runtime provided --wait").unwrap();
+}
+
+#[test]
+fn what_a_host_would_refuse_is_refused_here_where_that_is_known() {
+    let create = "calve function create n --code d --runtime";
+    for (line, wanted) in [
+        (format!("{create} node20"), "--handler"),
+        (format!("{create} provided --memory 127"), "127 is not in 128..=10240"),
+        (format!("{create} provided --timeout 901"), "901 is not in 1..=900"),
+        (format!("{create} provided --timeout 0.5"), "--timeout <SECONDS>"),
+        (format!("{create} provided --wait --no-wait"), "cannot be used with"),
+        ("calve function update n".to_owned(), "--code <PATH>"),
+        ("calve function invoke n".to_owned(), "--event <EVENT>"),
+        ("calve function invoke n --event {} --async --route r".to_owned(), "cannot be used with"),
+        ("calve event create f --kind queue --set X".to_owned(), "NAME=VALUE"),
+        ("calve key create --data d".to_owned(), "--tenant <NAME>"),
+        ("calve key ls --key a:b --data d".to_owned(), "'--key'"),
+    ] {
+        let text = refusal(&line);
+        assert!(text.contains(wanted) && text.ends_with("--help`"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn settings_are_json_where_they_can_be() {
+    let cli = parse("calve event create f --kind k --set a=1 --set b=x=y --set c=true").unwrap();
+    let Command::Event(Events { command: Event::Create(create), .. }) = cli.command else {
+        panic!("{cli:?}")
+    };
+    let read = create.set.iter().map(|set| format!("{} {}", set.name, set.value));
+    assert_eq!(read.collect::<Vec<_>>(), ["a 1", "b \"x=y\"", "c true"]);
+}
+
+#[test]
 fn help_is_an_answer() {
     for line in ["calve --help", "calve --version", "calve snapshot build --help"] {
         assert!(usage::is_answer(&parse(line).unwrap_err()), "{line}");

@@ -64,3 +64,34 @@ pub(super) fn calls() -> impl TypedValueParser<Value = u64> {
 pub(super) fn machines() -> impl TypedValueParser<Value = u64> {
     RangedU64ValueParser::new().range(1..=1024)
 }
+
+/// MiB of a function's machines: AWS Lambda's bounds.
+pub(super) fn lambda_memory() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(128..=10_240)
+}
+
+/// Seconds of a function's calls: AWS Lambda's bounds.
+pub(super) fn lambda_seconds() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=900)
+}
+
+/// A setting of an event source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) value: serde_json::Value,
+}
+
+impl FromStr for Setting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let EnvVar { name, value } = text.parse()?;
+        // The kind has an option of its own, which is checked.
+        if name == "kind" {
+            return Err("give the kind with --kind");
+        }
+        let value = serde_json::from_str(&value).unwrap_or(serde_json::Value::String(value));
+        Ok(Self { name, value })
+    }
+}

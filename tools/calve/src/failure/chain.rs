@@ -51,7 +51,7 @@ fn is_full(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// One line without control characters: parts of a message may come from a guest.
-fn flat(text: &str) -> String {
+pub(crate) fn flat(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     clean.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }

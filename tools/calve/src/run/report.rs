@@ -105,7 +105,7 @@ impl CallError {
 
 /// A result as one line: the bytes that the guest sent, without line breaks between tokens. Numbers keep their digits
 /// and objects their order. `None` for bytes that are not JSON.
-pub(super) fn one_line(bytes: Vec<u8>) -> Option<Box<RawValue>> {
+pub(crate) fn one_line(bytes: Vec<u8>) -> Option<Box<RawValue>> {
     let text = String::from_utf8(bytes).ok()?;
     // The check comes first. In what is JSON, a raw line break can only stand between tokens: inside of strings they
     // are escaped (RFC 8259, section 7). Skipping, unlike building, takes no stack for nesting.

@@ -7,6 +7,7 @@ pub(crate) mod guest;
 pub(crate) mod lab;
 pub(crate) mod leftovers;
 pub(crate) mod serve;
+pub(crate) mod stub;
 
 use std::ffi::OsStr;
 use std::io::Write;
