@@ -140,8 +140,12 @@ pub(super) fn stamp(file: &File) -> Option<Stamp> {
 
 /// Whether the next change is sure to show. The change time alone says: a program can set the other.
 pub(super) fn settled(stamp: Stamp, now: SystemTime) -> bool {
-    let Ok(seconds) = u64::try_from(stamp.changed.0) else { return false };
-    now.duration_since(UNIX_EPOCH).is_ok_and(|now| now > Duration::from_secs(seconds + 1) + SETTLED)
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(stamp.changed.0), u32::try_from(stamp.changed.1))
+    else {
+        return false;
+    };
+    let changed = Duration::new(seconds, nanos);
+    now.duration_since(UNIX_EPOCH).is_ok_and(|now| now > changed + SETTLED)
 }
 
 /// Hashes `size` bytes, no more and no less.

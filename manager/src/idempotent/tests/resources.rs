@@ -39,7 +39,7 @@ fn a_hash_is_remembered_until_its_file_changes() {
     let path = folder.path().join("acme/a");
     let first = resources.state("acme", "a").unwrap();
     assert_eq!(resources.remembered(), 0, "it was just written");
-    std::thread::sleep(Duration::from_millis(4100));
+    std::thread::sleep(Duration::from_millis(2100));
     assert_eq!(resources.state("acme", "a").as_ref(), Some(&first));
     assert_eq!(resources.remembered(), 1);
     // Same length, and the time of before put back: the change time tells.
