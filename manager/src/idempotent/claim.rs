@@ -21,7 +21,7 @@ use crate::model::Millis;
 
 /// The lease on one run. Dropping it gives it up.
 pub(super) struct Claim {
-    lease: Arc<Lease>,
+    pub(super) lease: Arc<Lease>,
     /// Where it is given up when dropped, which may happen outside of the runtime.
     runtime: Handle,
     finished: bool,
@@ -88,7 +88,7 @@ impl Drop for Claim {
 }
 
 /// What is done about a lease, one thing after the other, whichever threads they are on.
-struct Lease {
+pub(super) struct Lease {
     ledger: Arc<dyn Ledger>,
     clock: Clock,
     tenant: String,
@@ -109,7 +109,7 @@ enum Hold {
 }
 
 impl Lease {
-    fn take(&self) -> Result<bool, LedgerError> {
+    pub(super) fn take(&self) -> Result<bool, LedgerError> {
         let mut hold = self.hold();
         // Given up before this got a thread: nobody would give it up again.
         let ours = !matches!(*hold, Hold::Over) && self.claim(&mut hold)?;
@@ -129,7 +129,7 @@ impl Lease {
         Ok(())
     }
 
-    fn finish(&self, record: Option<&Record>) -> Result<(), LedgerError> {
+    pub(super) fn finish(&self, record: Option<&Record>) -> Result<(), LedgerError> {
         let mut hold = self.hold();
         let before = std::mem::replace(&mut *hold, Hold::Over);
         let stored = match record {

@@ -34,6 +34,28 @@ async fn fifty_duplicates_on_two_hosts_are_one_execution() {
     assert!(verdicts.iter().all(|it| it.result == Ok("1".into())));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_comes_when_another_host_is_just_done_has_its_result() {
+    let host = Host::new();
+    let sibling = host.sibling();
+    for number in 0..200_u32 {
+        let event = number.to_string();
+        let first = tokio::spawn({
+            let (idempotent, request, work) =
+                (host.idempotent.clone(), call(&event, &[]), host.work());
+            async move { idempotent.run(request, work).await.unwrap() }
+        });
+        // At another moment of the other's way each time. Sleeping would be too coarse.
+        let (began, wait) = (Instant::now(), Duration::from_micros(u64::from(number) * 25));
+        while began.elapsed() < wait {
+            std::hint::spin_loop();
+        }
+        let second = sibling.run(call(&event, &[]), host.work()).await.unwrap();
+        assert_eq!(first.await.unwrap().result, second.result);
+        assert_eq!(host.runs(), number + 1);
+    }
+}
+
 #[tokio::test]
 async fn a_failure_is_everybodys() {
     let host = Host::new();
@@ -73,6 +95,7 @@ async fn a_joiner_takes_over_from_a_leader_that_is_gone() {
 #[tokio::test]
 async fn a_run_that_is_done_is_kept_though_its_caller_is_gone() {
     let host = Host::new();
+    let began = Instant::now();
     // A leader that is dropped at whatever point of its way is followed by a call that has a result, and no run that was
     // done is done again.
     for micros in (0..20_000).step_by(500) {
@@ -91,6 +114,7 @@ async fn a_run_that_is_done_is_kept_though_its_caller_is_gone() {
         assert!(first || gone.is_err());
         assert_eq!(next.result, Ok(if first { "first".into() } else { Bytes::from("second") }));
     }
+    assert!(began.elapsed() < LEASE, "no lease was left behind");
 }
 
 #[tokio::test]

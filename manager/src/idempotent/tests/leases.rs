@@ -1,5 +1,6 @@
 //! Leases of other processes, the dead ones among them.
 
+use crate::idempotent::claim::Claim;
 use crate::ledger::Ledger;
 
 use super::*;
@@ -99,4 +100,17 @@ async fn a_ledger_that_fails_is_told_of() {
         assert!(matches!(refused, Err(RunError::Ledger(_))));
     }
     assert_eq!(host.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_up_is_not_taken_by_a_thread_that_comes_late() {
+    let host = Host::new();
+    let request = call("1", &[]);
+    let (tenant, owner) = ("acme".to_owned(), "me".to_owned());
+    let clock: Clock = Arc::new(now);
+    let claim = Claim::new(host.ledger.clone(), clock, tenant, request.key.clone(), owner, 1000);
+    let lease = claim.lease.clone();
+    lease.finish(None).unwrap();
+    assert!(!lease.take().unwrap());
+    assert!(claimed(&host, &request, 1));
 }
