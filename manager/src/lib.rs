@@ -16,6 +16,7 @@
 //! | [`dispatch`] | does what the scheduler says |
 //! | [`auth`] | who is asking |
 //! | [`package`] | uploaded zip files become folders |
+//! | [`idempotent`] | work that is unchanged is not done again |
 //! | [`metrics`] | what the host counts and measures |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
@@ -28,6 +29,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod host;
 pub mod invoke;
+pub mod idempotent;
 pub mod ledger;
 pub mod metrics;
 pub mod model;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::idempotent::Idempotency;
+
 /// Milliseconds since 1970, UTC.
 pub type Millis = u64;
 
@@ -264,6 +266,9 @@ pub struct Policy {
     pub reuse: Reuse,
     /// What a routed call does when its machine is busy.
     pub routing: Routing,
+    /// Whether unchanged work is answered from its record, and what it depends on; none: every call runs.
+    #[serde(default)]
+    pub idempotency: Option<Idempotency>,
 }
 
 /// What becomes of a machine after a call.
