@@ -22,6 +22,8 @@ use crate::codes::{CodeStore, CodesError};
 use crate::control::{Control, Parts};
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
+use crate::idempotent::{Idempotent, Resources};
+use crate::invoke::Attempt;
 use crate::ledger::{Ledger, LedgerError, SqliteLedger};
 use crate::metrics::{Metrics, Percentiles};
 use crate::model::Millis;
@@ -102,10 +104,14 @@ pub struct Host {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) percentiles: Percentiles,
     pub(crate) recents: Recents,
+    pub(crate) idempotent: Idempotent<Attempt>,
     draining: AtomicBool,
     /// Held for as long as this lives.
     _lock: File,
 }
+
+/// How long nobody else does the work of a host that has died in the middle of it.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// The ledger's file in a data folder.
 pub fn ledger_file(data: &Path) -> PathBuf {
@@ -137,6 +143,9 @@ impl Host {
         // Whoever held leases held the lock, too.
         ledger.release_all()?;
         let keyring = Arc::new(Keyring::open(ledger.clone())?);
+        let resources = Resources::open(&data.join("files"));
+        let resources =
+            resources.map_err(|source| HostError::Folder { path: data.join("files"), source })?;
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
         let control = Arc::new(Control::new(Parts {
@@ -157,6 +166,7 @@ impl Host {
             metrics: Arc::new(Metrics::new()),
             percentiles: Percentiles::new(),
             recents: Recents::default(),
+            idempotent: Idempotent::new(ledger.clone(), Arc::new(resources), LEASE),
             draining: AtomicBool::new(false),
             ledger,
             settings,

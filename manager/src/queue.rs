@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -24,8 +25,9 @@ use crate::metrics::AsyncOutcome;
 
 mod deliver;
 
-/// Messages that are being delivered at the same time.
-const MOST: usize = 256;
+/// Messages that are being delivered at the same time, for each processor: beyond that, they would only be in each other's
+/// way, and in that of calls that somebody waits for.
+const MOST_EACH: usize = 8;
 /// Messages that are leased at once.
 const BATCH: usize = 32;
 /// How long a lease is; a host that has died lets go of its leases at its next start.
@@ -69,7 +71,8 @@ impl Queue {
 /// Starts the task that delivers.
 pub(crate) fn start(host: &Arc<Host>) {
     let host = Arc::downgrade(host);
-    let permits = Arc::new(Semaphore::new(MOST));
+    let processors = available_parallelism().map_or(1, usize::from);
+    let permits = Arc::new(Semaphore::new(MOST_EACH * processors));
     tokio::spawn(async move {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };

@@ -11,6 +11,7 @@ use super::Fate;
 use crate::api::ApiError;
 use crate::engine::EngineError;
 use crate::host::{Host, now};
+use crate::idempotent::OwnKey;
 use crate::invoke::{Invocation, Invoked};
 use crate::ledger::{LedgerError, Message};
 use crate::metrics::AsyncOutcome;
@@ -46,7 +47,7 @@ impl Host {
     }
 
     async fn call_for(self: &Arc<Self>, message: &Message) -> Result<Invoked, ApiError> {
-        let Message { tenant, function, qualifier, event, id, trace, .. } = message.clone();
+        let Message { tenant, function, qualifier, event, id, trace, key, .. } = message.clone();
         let qualifier = Some(qualifier).filter(|qualifier| qualifier != LATEST);
         self.invoke(Invocation {
             tenant,
@@ -56,6 +57,8 @@ impl Host {
             request: id,
             trace,
             route: None,
+            // It was looked at when it came.
+            key: OwnKey::parse(key.as_bytes()).ok(),
         })
         .await
     }
@@ -196,6 +199,7 @@ impl Host {
             created: now(),
             due: now(),
             tries: 0,
+            key: String::new(),
             ..message.clone()
         };
         match self.ledger.enqueue(&forwarded) {
