@@ -15,6 +15,7 @@
 //! | [`schedule`] | which machine serves a request: pure, and tested as such |
 //! | [`dispatch`] | does what the scheduler says |
 //! | [`auth`] | who is asking |
+//! | [`events`] | files, schedules and queues become messages |
 //! | [`package`] | uploaded zip files become folders |
 //! | [`metrics`] | what the host counts and measures |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
@@ -23,6 +24,7 @@ pub mod api;
 pub mod auth;
 pub mod dispatch;
 pub mod engine;
+pub mod events;
 pub mod ledger;
 pub mod metrics;
 pub mod model;
