@@ -18,7 +18,7 @@
 //! | `inbox`, `survey`, `take`, `watch` | file drops |
 //! | `cron`, `tick` | schedules |
 //! | `queue` | queues |
-//! | `http` | the routes |
+//! | `routes` | over HTTP |
 //!
 //! The promise is at least once. What can go wrong between a source and the ledger is narrower than that: a position is
 //! written in the transaction of its messages, so a tick, and a version of a file, become one message each however
@@ -36,11 +36,12 @@ use crate::model::{Function, Millis};
 mod arn;
 mod cron;
 mod deliver;
-mod http;
+
 mod inbox;
 mod manage;
 mod queue;
 mod registry;
+mod routes;
 mod settings;
 mod supervise;
 mod survey;
@@ -52,10 +53,10 @@ mod tick;
 mod watch;
 
 pub use deliver::Refusal;
-pub use http::routes;
 pub use manage::{Change, Draft};
 pub use queue::{MOST_MESSAGES, MOST_PUT};
 pub use registry::Live;
+pub use routes::routes;
 pub use settings::{Kind, MOST_INLINE, Settings};
 pub use supervise::Sources;
 

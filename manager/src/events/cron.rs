@@ -100,6 +100,8 @@ fn aws(text: &str) -> Result<Cron, String> {
         .year(Year::Required)
         // 1 is Sunday.
         .alternative_weekdays(true)
+        // `0/15` is every 15 from 0 on.
+        .sloppy_ranges(true)
         .build();
     parser.parse(&format!("0 {}", fields.join(" "))).map_err(|error| error.to_string())
 }

@@ -1,7 +1,6 @@
 //! Whose events go to whose functions.
 
 use super::*;
-use crate::ledger::Ledger as _;
 
 const QUEUE: &str = r#"{"kind":"queue","name":"q"}"#;
 

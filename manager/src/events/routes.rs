@@ -103,6 +103,10 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
         ApiError::malformed(format!("the body cannot be read: {rejection}"))
     })?;
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    // To serde, an array is an object without names.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::malformed("Could not parse request body into json: it is no object"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         ApiError::malformed(format!("Could not parse request body into json: {error}"))
     })
