@@ -118,7 +118,6 @@ fn to_time(at: Millis) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(i64::try_from(at).ok()?)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed over by combinators")]
 fn to_millis(time: DateTime<Utc>) -> Option<Millis> {
     u64::try_from(time.timestamp_millis()).ok()
 }

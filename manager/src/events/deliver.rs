@@ -43,7 +43,7 @@ pub(super) enum Undelivered {
 
 impl Events {
     /// Whether a message that came from a source may be delivered now; to be asked by whoever has it in hand. One that
-    /// came from none may. That its source is disabled does not matter: that keeps new events out.
+    /// came from none may. That its source is disabled does not matter: that keeps new events out. Blocks.
     ///
     /// # Errors
     ///

@@ -87,7 +87,7 @@ impl Events {
             enabled,
             now,
         )?;
-        self.put_source(source, true)
+        self.put_source(source, None)
     }
 
     /// A source of the caller's tenant.
@@ -148,7 +148,7 @@ impl Events {
         }
         let source =
             source(before.source.id.clone(), &caller.tenant, target, &settings, enabled, now)?;
-        self.put_source(source, false)
+        self.put_source(source, Some(&before.source))
     }
 
     /// Removes a source of the caller's tenant; as it was. Messages of it that wait will be refused.
@@ -197,28 +197,29 @@ impl Events {
         Ok(())
     }
 
-    fn put_source(&self, source: Source, new: bool) -> Result<Arc<Live>, ApiError> {
+    /// Puts a source in the place of `before`, or adds it.
+    fn put_source(&self, source: Source, before: Option<&Source>) -> Result<Arc<Live>, ApiError> {
         let ledger = &*self.parts.ledger;
         let live = Live::read(source).map_err(|error| internal(&error))?;
         self.registry.change(ledger, || {
             let all = ledger.sources()?;
-            let exists = all.iter().any(|other| other.id == live.source.id);
-            if !new && !exists {
-                let text = "The resource you requested does not exist.";
-                return Err(Unmade::Refused(ApiError::not_found(text)));
+            let found = all.iter().find(|other| other.id == live.source.id);
+            if found != before {
+                let text = "the event source was changed or removed meanwhile: try again";
+                return Err(Unmade::Refused(ApiError::conflict(text)));
             }
-            let mut own: Vec<_> = all
+            let own: Vec<_> = all
                 .into_iter()
                 .filter(|other| other.tenant == live.source.tenant && other.id != live.source.id)
                 .collect();
-            if new && own.len() >= MOST {
+            if before.is_none() && own.len() >= MOST {
                 return Err(Unmade::Refused(ApiError::new(
                     StatusCode::BAD_REQUEST,
                     "LimitExceededException",
                     format!("a tenant has {MOST} event sources at most: delete one"),
                 )));
             }
-            let taken = own.drain(..).filter_map(|other| Live::read(other).ok());
+            let taken = own.into_iter().filter_map(|other| Live::read(other).ok());
             let mut taken =
                 taken.filter(|other| other.settings.source.is_same_place(&live.settings.source));
             if let Some(other) = taken.next() {

@@ -159,6 +159,8 @@ impl Runner {
                 let until = next.map(|next| Duration::from_millis(next.saturating_sub(clock)));
                 self.wake = now + until.unwrap_or(SCAN).min(SCAN);
             }
+            // It will be another in a moment.
+            Err(Undelivered::Stale) => self.not_before = now + REST,
             Err(error) => {
                 let id = self.live.source.id.as_str();
                 tracing::warn!(
@@ -249,9 +251,12 @@ impl Supervisor {
             self.runners.values_mut().filter(|runner| runner.working.is_none()).collect();
         idle.sort_by_key(|runner| runner.due());
         for runner in idle {
-            // Whoever is done makes room, and this is called again.
-            if self.work.len() >= MOST_WORK || runner.due() > now {
-                return runner.due().max(now + GATHER);
+            if self.work.len() >= MOST_WORK {
+                // Whoever is done makes room, and this is called again.
+                break;
+            }
+            if runner.due() > now {
+                return runner.due();
             }
             let scan = runner.next_scan <= now;
             if scan {

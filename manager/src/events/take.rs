@@ -185,7 +185,11 @@ impl Look<'_> {
         let mut survey = None;
         let mut unsettled = false;
         for found in listed {
-            let known = ready.contains(&found.name) || self.taken.contains(&found.identity.short());
+            let is_taken = self.taken.contains(&found.identity.short());
+            if is_taken && self.keep {
+                continue;
+            }
+            let known = is_taken || ready.contains(&found.name);
             let mut is_settled = || {
                 let survey = survey.get_or_insert_with(Survey::take);
                 survey.is_settled(&found.stamp, self.events.now())
@@ -215,6 +219,7 @@ impl Look<'_> {
             }
             if self.keep && self.taken.len() + messages.len() >= MOST_KEPT {
                 tracing::warn!(source = self.live.source.id, "too many files stay: the rest waits");
+                rest.for_each(drop);
                 break;
             }
             match self.inbox.read(&candidate.name, &candidate.stamp, self.inline) {

@@ -18,6 +18,7 @@ use crate::model::{Code, Configuration, LATEST, Policy, Quota, State, Tenant, Up
 mod doors;
 mod files;
 mod hostile;
+mod killed;
 mod queues;
 mod rights;
 mod schedules;
@@ -53,14 +54,14 @@ impl Host {
         ledger.put_function(&function("a", "f")).unwrap();
         ledger.put_function(&function("b", "g")).unwrap();
         let stolen = Arc::new(AtomicBool::new(false));
-        let events = open(&folder, &ledger, &stolen, clock);
+        let events = open(folder.path(), &ledger, &stolen, clock);
         Self { folder, ledger, events, stolen }
     }
 
     /// As a host that is started again has it.
     fn reopen(&mut self) {
         self.events =
-            open(&self.folder, &self.ledger, &self.stolen, self.events.parts.clock.clone());
+            open(self.folder.path(), &self.ledger, &self.stolen, self.events.parts.clock.clone());
     }
 
     /// Adds a source of tenant a's function f.
@@ -103,7 +104,8 @@ impl Host {
 
     /// Waits until so many messages wait.
     async fn wait_for(&self, count: u64) {
-        for _ in 0..1200 {
+        // A host that is not root's is patient with files that were there before.
+        for _ in 0..2400 {
             if self.waiting() >= count {
                 return;
             }
@@ -114,7 +116,7 @@ impl Host {
 }
 
 fn open(
-    folder: &TempDir,
+    folder: &Path,
     ledger: &Arc<SqliteLedger>,
     stolen: &Arc<AtomicBool>,
     clock: Clock,
@@ -132,7 +134,7 @@ fn open(
         ledger: ledger.clone(),
         functions: lookup,
         accounts: Arc::new(|tenant| Some(account(tenant))),
-        files: folder.path().join("files"),
+        files: folder.join("files"),
         region: REGION.into(),
         clock,
         arrived: Arc::new(Notify::new()),

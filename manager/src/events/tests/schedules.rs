@@ -41,6 +41,8 @@ async fn what_was_missed_is_caught_up_with_once() {
     host.add(r#"{"kind":"schedule","expression":"* * * * *"}"#);
     let sources = Sources::start(host.events.clone()).unwrap();
     pass(2).await;
+    // Not in the instant of a tick.
+    tokio::time::sleep(Duration::from_secs(30)).await;
     sources.stop().await;
     let before = host.waiting();
     host.messages().iter().for_each(|message| host.ledger.acknowledge(&message.id).unwrap());
