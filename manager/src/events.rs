@@ -14,7 +14,7 @@
 //! | `manage` | creates, changes and removes sources; blocks |
 //! | `registry` | the sources as the ledger has them, in memory |
 //! | `deliver` | hands messages to the ledger, if they may be |
-//! | `supervise` | the task that has every source looked after |
+//! | `supervise`, `runner` | the task that has every source looked after |
 //! | `inbox`, `survey`, `take`, `watch` | file drops |
 //! | `cron`, `tick` | schedules |
 //! | `queue` | queues |
@@ -42,6 +42,7 @@ mod manage;
 mod queue;
 mod registry;
 mod routes;
+mod runner;
 mod settings;
 mod supervise;
 mod survey;

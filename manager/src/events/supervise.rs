@@ -7,34 +7,22 @@
 //!   └── not before a pause has passed ◄── function swamped (1 s), failure (1 s, doubling to 30 s)
 //! ```
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Events;
-use super::deliver::Undelivered;
-use super::registry::{All, Live};
+use super::registry::All;
+use super::runner::{Done, GATHER, Outcome, REST, Runner, SCAN};
 use super::settings::Kind;
-use super::take::{Memory, Taken, take};
-use super::tick::{Ticked, tick};
+use super::take::take;
+use super::tick::tick;
 use super::watch::{Sign, Watch};
 
-/// Folders are scanned so often, in case a sign got lost; and the clock is looked at, in case it was set.
-const SCAN: Duration = Duration::from_secs(30);
-/// And so often while there are files that were there before anybody watched and that are not settled.
-const HURRIED_SCAN: Duration = Duration::from_secs(2);
-/// How many times: then somebody is writing for long, and will tell when it is done.
-const HURRIES: u32 = 30;
-/// How long signs are gathered: files often come together.
-const GATHER: Duration = Duration::from_millis(5);
-/// How long a source rests whose function has too much to do.
-const REST: Duration = Duration::from_secs(1);
 /// Threads at the same time.
 const MOST_WORK: usize = 32;
 /// Signs that are kept for a source.
@@ -75,105 +63,6 @@ impl Drop for Sources {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
-        }
-    }
-}
-
-/// What a source did.
-enum Outcome {
-    Took(Taken),
-    Ticked(Ticked),
-}
-
-/// Work that is done.
-struct Done {
-    live: Arc<Live>,
-    memory: Memory,
-    outcome: Result<Outcome, Undelivered>,
-}
-
-/// What the task knows of a source.
-struct Runner {
-    live: Arc<Live>,
-    /// With the thread while there is one.
-    memory: Memory,
-    /// What came meanwhile.
-    ready: HashSet<OsString>,
-    working: Option<Id>,
-    wake: Instant,
-    not_before: Instant,
-    next_scan: Instant,
-    hurries: u32,
-    failures: u32,
-}
-
-impl Runner {
-    fn new(live: Arc<Live>, now: Instant) -> Self {
-        Self {
-            live,
-            memory: Memory::default(),
-            ready: HashSet::new(),
-            working: None,
-            wake: now,
-            not_before: now,
-            next_scan: now,
-            hurries: HURRIES,
-            failures: 0,
-        }
-    }
-
-    /// When it is to work next.
-    fn due(&self) -> Instant {
-        self.wake.min(self.next_scan).max(self.not_before)
-    }
-
-    fn look(&mut self, now: Instant) {
-        self.next_scan = now;
-        self.hurries = HURRIES;
-    }
-
-    /// Takes the result of its work.
-    fn finish(&mut self, done: Done, clock: u64) {
-        let now = Instant::now();
-        self.working = None;
-        if !Arc::ptr_eq(&self.live, &done.live) {
-            // It is another now, and knows nothing.
-            self.look(now);
-            return;
-        }
-        self.memory = done.memory;
-        let failed = done.outcome.is_err();
-        self.failures = if failed { self.failures + 1 } else { 0 };
-        self.wake = now + SCAN;
-        match done.outcome {
-            Ok(Outcome::Took(Taken::Unsettled)) if self.hurries > 0 => {
-                self.hurries -= 1;
-                self.next_scan = now + HURRIED_SCAN;
-            }
-            Ok(Outcome::Took(Taken::All | Taken::Unsettled)) => {}
-            Ok(Outcome::Took(Taken::Swamped) | Outcome::Ticked(Ticked::Swamped)) => {
-                self.not_before = now + REST;
-                self.wake = now;
-            }
-            Ok(Outcome::Ticked(Ticked::Next(next))) => {
-                let until = next.map(|next| Duration::from_millis(next.saturating_sub(clock)));
-                self.wake = now + until.unwrap_or(SCAN).min(SCAN);
-            }
-            // It will be another in a moment.
-            Err(Undelivered::Stale) => self.not_before = now + REST,
-            Err(error) => {
-                let id = self.live.source.id.as_str();
-                tracing::warn!(
-                    source = id,
-                    error = &error as &dyn std::error::Error,
-                    "an event source failed"
-                );
-                self.not_before = now + (REST * (1 << (self.failures - 1).min(5))).min(SCAN);
-                self.look(now);
-            }
-        }
-        if !self.ready.is_empty() || !self.memory.ready.is_empty() {
-            self.wake = now + GATHER;
         }
     }
 }
