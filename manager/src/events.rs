@@ -15,7 +15,7 @@
 //! | `registry` | the sources as the ledger has them, in memory |
 //! | `deliver` | hands messages to the ledger, if they may be |
 //! | `supervise`, `runner` | the task that has every source looked after |
-//! | `inbox`, `survey`, `take`, `watch` | file drops |
+//! | `inbox`, `survey`, `take`, `watch`, `record` | file drops |
 //! | `cron`, `tick` | schedules |
 //! | `queue` | queues |
 //! | `routes` | over HTTP |
@@ -40,6 +40,7 @@ mod deliver;
 mod inbox;
 mod manage;
 mod queue;
+mod record;
 mod registry;
 mod routes;
 mod runner;

@@ -16,26 +16,20 @@
 //! - A file that is opened for writing again and kept open after its writer has closed it is taken as it was closed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::cron::iso;
 use super::deliver::{Identity, Undelivered};
-use super::inbox::{Content, Inbox, Moved, Stamp};
+use super::inbox::{Inbox, Moved, Stamp};
 use super::registry::Live;
 use super::settings::Kind;
 use super::survey::Survey;
-use super::target::Target;
 use super::watch::Watch;
-use super::{Events, arn};
-use crate::ledger::Message;
+use super::{Events, record};
 
 /// Files of one transaction.
 const LOT: usize = 256;
@@ -44,10 +38,6 @@ const LOT_BYTES: usize = 8 << 20;
 
 /// Files that can be remembered because they stay. More than that are not looked at until some are gone.
 const MOST_KEPT: usize = 100_000;
-
-/// Kept of a name in an event: what S3 keeps ("Object key names"), so that any bytes can be a name.
-const PLAIN: AsciiSet =
-    NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b'~');
 
 /// What is known of a folder between two looks at it.
 #[derive(Debug, Default)]
@@ -76,10 +66,10 @@ pub(super) enum Taken {
 }
 
 /// A file that is to become a message.
-struct Candidate {
-    name: OsString,
-    stamp: Stamp,
-    identity: Identity,
+pub(super) struct Candidate {
+    pub(super) name: OsString,
+    pub(super) stamp: Stamp,
+    pub(super) identity: Identity,
 }
 
 /// One look at a folder. Blocks.
@@ -224,7 +214,7 @@ impl Look<'_> {
             }
             match self.inbox.read(&candidate.name, &candidate.stamp, self.inline) {
                 Ok(Some(content)) => {
-                    let message = self.message(&candidate, &content);
+                    let message = record::message(self.events, self.live, &candidate, &content);
                     bytes += message.event.len();
                     messages.push(message);
                     lot.push(candidate);
@@ -278,58 +268,5 @@ impl Look<'_> {
             self.taken.remove(&identity);
         }
         Ok(())
-    }
-
-    fn message(&self, candidate: &Candidate, content: &Content) -> Message {
-        let Self { events, live, .. } = self;
-        let (region, account) = (&events.parts.region, events.account(&live.source.tenant));
-        let folder = match &live.settings.source {
-            Kind::FileDrop { folder, .. } => folder.as_str(),
-            _ => "",
-        };
-        let source = &live.source;
-        let mut record = json!({
-            "eventVersion": "2.1",
-            "eventSource": "calve:file",
-            "eventSourceARN": arn::of(region, &account, &source.id, &live.settings.source),
-            "awsRegion": region,
-            "eventTime": iso(events.now()),
-            "eventName": "ObjectCreated:Put",
-            "userIdentity": { "principalId": account },
-            "account": account,
-            "functionArn": Target::arn(&source.function, &source.qualifier, region, &account),
-            "s3": {
-                "s3SchemaVersion": "1.0",
-                "configurationId": source.id,
-                "bucket": { "name": folder, "ownerIdentity": { "principalId": account } },
-                "object": {
-                    "key": key(&candidate.name),
-                    "size": candidate.stamp.size,
-                    "eTag": content.sha256,
-                    "sequencer": format!("{:016x}", candidate.identity.short()),
-                },
-            },
-        });
-        if let Some(bytes) = &content.bytes {
-            record["s3"]["object"]["content"] = STANDARD.encode(bytes).into();
-        }
-        let event = json!({ "Records": [record] }).to_string().into_bytes();
-        events.message(live, candidate.identity.id(), event)
-    }
-}
-
-/// A name as S3's events have it: percent-encoded, with + for spaces.
-fn key(name: &OsStr) -> String {
-    percent_encode(name.as_bytes(), &PLAIN).to_string().replace("%20", "+")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_bytes_can_be_a_name() {
-        assert_eq!(key(OsStr::new("a b+ä.txt")), "a+b%2B%C3%A4.txt");
-        assert_eq!(key(OsStr::from_bytes(b"\n\xff")), "%0A%FF");
     }
 }
