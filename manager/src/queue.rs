@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What is known of the queue besides what is in the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    more: Notify,
+    more: Arc<Notify>,
     stopped: AtomicBool,
     /// Messages that were delivered, by tenant and function, since the start.
     done: Mutex<HashMap<(String, String), u64>>,
@@ -48,6 +48,11 @@ impl Queue {
     /// Somebody has put something in.
     pub(crate) fn wake(&self) {
         self.more.notify_one();
+    }
+
+    /// What is notified when something was put in.
+    pub(crate) fn bell(&self) -> Arc<Notify> {
+        self.more.clone()
     }
 
     /// Takes nothing more from the ledger.

@@ -118,6 +118,7 @@ impl Events {
             tries: 0,
             source: live.source.id.clone(),
             trace: String::new(),
+            key: String::new(),
         }
     }
 }

@@ -19,6 +19,9 @@ pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
         if let Err(error) = host.keyring.reload() {
             tracing::error!(%error, "cannot read the keys");
         }
+        if let Err(error) = host.events.refresh() {
+            tracing::error!(%error, "cannot read the event sources");
+        }
         host.measure();
     });
     every(host, SWEEP, |host| {

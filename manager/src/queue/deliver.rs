@@ -28,6 +28,8 @@ impl Host {
         let too_old = age > u64::from(settings.max_age_s) * 1000;
         let (fate, invoked) = if too_old {
             (Fate::Dead("EventAgeExceeded".into()), None)
+        } else if let Some(refusal) = self.refusal(&message).await {
+            (Fate::Dead(refusal), None)
         } else {
             let invoked = self.call_for(&message).await;
             (self.fate(&message, &settings, &invoked), Some(invoked))
@@ -44,6 +46,16 @@ impl Host {
             Err(error) => tracing::error!(request = %message.id, %error, "cannot settle a call"),
         }
         self.queue.wake();
+    }
+
+    /// Why a message of an event source may not be delivered: looked at anew each time.
+    async fn refusal(self: &Arc<Self>, message: &Message) -> Option<String> {
+        if message.source.is_empty() {
+            return None;
+        }
+        let (host, message) = (self.clone(), message.clone());
+        let looked = spawn_blocking(move || host.events.authorise(&message)).await;
+        looked.ok()?.err().map(|refusal| format!("Refused: {refusal}"))
     }
 
     async fn call_for(self: &Arc<Self>, message: &Message) -> Result<Invoked, ApiError> {
