@@ -255,6 +255,7 @@ fn a_call_that_waits_while_its_code_is_replaced_is_answered() {
 fn no_call_is_lost_while_code_is_replaced() {
     let host = TestHost::new();
     let client = host.client("acme");
+    host.limit("acme", |quota| quota.rate = 1_000_000);
     for reuse in ["fresh", "keep"] {
         client.create_kept(reuse, reuse);
     }

@@ -196,11 +196,14 @@ impl Desk {
             return self.scheduler.finished(self.dispatcher.now(), machine, origin != Origin::New);
         };
         let engine = self.engine.clone();
-        self.away(move || {
+        let dispatcher = self.dispatcher.clone();
+        spawn_blocking(move || {
             let code = ticket.job.code.clone();
             let start = || instance.map_or_else(|| engine.start(&code.snapshot), Ok);
-            let (instance, usable) = ticket.serve(origin, state_lost, start);
-            News::Served { machine, instance, usable }
+            let (instance, usable, reply) = ticket.serve(origin, state_lost, start);
+            // In this order: the caller's next call comes after this news.
+            dispatcher.tell(News::Served { machine, instance, usable });
+            reply.send();
         });
     }
 
