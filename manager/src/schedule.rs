@@ -294,18 +294,19 @@ impl Scheduler {
         true
     }
 
-    /// A machine that was started ahead, or reset, is ready.
-    pub fn ready(&mut self, now: Millis, machine: MachineId) {
+    /// A machine that was started ahead, or reset, is ready. Whether it is wanted still: if not, it is the caller's to end.
+    pub fn ready(&mut self, now: Millis, machine: MachineId) -> bool {
         let state = match self.machines.state(machine) {
             Some(State::Booting) => State::Warm,
             Some(State::Resetting) => State::Idle,
-            _ => return,
+            _ => return false,
         };
         if let Some(provision) = self.provision_of(machine) {
             provision.failures = 0;
         }
         self.change(now, machine, state);
         self.serve(now);
+        true
     }
 
     /// A machine has served its request; `usable` if it can be called again.
