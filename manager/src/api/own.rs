@@ -58,10 +58,7 @@ async fn set_policy(
         })
     });
     let (function, ()) = changed.await.map_err(|_| ApiError::internal())??;
-    let versions = function.versions.values().chain([&function.latest]);
-    for snapshot in versions.filter_map(|version| version.snapshot.as_ref()) {
-        host.dispatcher.retire(&snapshot.name);
-    }
+    host.renew(&function);
     Ok(Json(policy))
 }
 
