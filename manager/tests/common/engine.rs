@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) open: BTreeSet<String>,
     /// Whether builds wait until this is no more.
     pub(crate) hold_builds: bool,
+    /// The function whose builds wait until this is no more.
+    pub(crate) slow: Option<String>,
     /// Whether starts and resets wait until this is no more.
     pub(crate) hold_starts: bool,
     /// Builds, starts and resets that wait for that.
@@ -132,7 +134,8 @@ impl FakeEngine {
     /// Lets go of whatever waits, for good: threads of a host that ends must not stay.
     pub(crate) fn release(&self) {
         self.with(|world| {
-            (world.hold_builds, world.hold_starts, world.stall_after) = (false, false, None);
+            (world.hold_builds, world.hold_starts) = (false, false);
+            (world.slow, world.stall_after) = (None, None);
             world.machines.values_mut().for_each(|ended| *ended = true);
         });
     }
@@ -169,7 +172,8 @@ impl Engine for FakeEngine {
         self.with(|world| {
             world.builds.push((blueprint.function.to_owned(), blueprint.version.to_owned()));
         });
-        let mut world = self.hold(|world| world.hold_builds);
+        let slow = self.with(|world| world.slow.as_deref() == Some(blueprint.function));
+        let mut world = self.hold(|world| world.hold_builds || slow && world.slow.is_some());
         if let Some(failure) = &world.failure {
             return Err(failure.clone());
         }
