@@ -1,5 +1,9 @@
 //! Asynchronous calls (system 10): tried again, given up, told of, and not lost with the host.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in the functions that the tests are made of")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in the functions that the tests are made of"
+)]
 
 mod common;
 
@@ -24,7 +28,8 @@ fn event_invoke(client: &Client, name: &str, settings: &Value) {
 }
 
 fn wait_for_dead(client: &Client, count: usize) -> Vec<Value> {
-    let dead = client.poll(DEAD, "they are given up", |dead| dead.as_array().unwrap().len() == count);
+    let dead =
+        client.poll(DEAD, "they are given up", |dead| dead.as_array().unwrap().len() == count);
     dead.as_array().unwrap().clone()
 }
 
@@ -137,9 +142,8 @@ fn a_failed_event_goes_to_its_destination_and_a_successful_one_to_its_own() {
     });
     event_invoke(&client, "f", &destinations);
     let failing = client.invoke_later("f", &json!({ "fail": "always" }));
-    let told = |world: &common::World| {
-        world.done.iter().find(|event| event["version"] == "1.0").cloned()
-    };
+    let told =
+        |world: &common::World| world.done.iter().find(|event| event["version"] == "1.0").cloned();
     host.engine.wait("it is told", |world| told(world).is_some());
     let envelope = host.engine.with(|world| told(world).unwrap());
     assert_eq!(envelope["requestContext"]["requestId"], failing);
@@ -212,7 +216,10 @@ fn an_event_that_is_too_old_is_given_up_untried() {
     let host = TestHost::on(host.data(), host.engine.clone());
     let client = Client { addr: host.addr, ..client };
     let dead = wait_for_dead(&client, 1);
-    assert_eq!((&dead[0]["request"], &dead[0]["reason"]), (&json!("old"), &json!("EventAgeExceeded")));
+    assert_eq!(
+        (&dead[0]["request"], &dead[0]["reason"]),
+        (&json!("old"), &json!("EventAgeExceeded"))
+    );
     client.poll(QUEUE, "the young one is done", |queue| queue["done"] == 1);
     assert_eq!(host.engine.with(|world| world.done.clone()), [json!({ "id": "young" })]);
 }
@@ -332,7 +339,10 @@ fn spawn(data: &Path, stall: Option<u32>) -> (Child, Client) {
 fn completed(data: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(journal(data)).unwrap_or_default();
     // The last line may be half of one.
-    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
+    text.split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn wait_until(what: &str, so: impl Fn() -> bool) {

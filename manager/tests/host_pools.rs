@@ -117,7 +117,8 @@ fn killed_warm_machines_are_replaced_and_no_request_is_lost() {
     let victims = host.engine.with(|world| world.living());
     victims.iter().for_each(|victim| host.engine.murder(victim));
     host.engine.wait("all are replaced", |world| {
-        world.living().len() == 3 && victims.iter().all(|victim| !world.machines.contains_key(victim))
+        world.living().len() == 3
+            && victims.iter().all(|victim| !world.machines.contains_key(victim))
     });
 
     // Somebody asks before they are: whoever would be given a dead one gets another.

@@ -139,8 +139,7 @@ fn a_tenant_makes_no_more_calls_at_once_than_it_may() {
     acme.create("f");
     other.create("f");
     host.limit("acme", |quota| quota.concurrency = 2);
-    let busy: Vec<_> =
-        (0..2).map(|_| acme.invoke_aside("f", json!({ "wait": "gate" }))).collect();
+    let busy: Vec<_> = (0..2).map(|_| acme.invoke_aside("f", json!({ "wait": "gate" }))).collect();
     host.engine.wait("both are called", |world| world.waiting.len() == 2);
     let refused = acme.invoke("f", &json!({})).expect(429);
     assert_eq!(refused.error(), "TooManyRequestsException");

@@ -87,7 +87,9 @@ impl Shared {
 
     /// Waits as long as it takes: what holds it is the test's to end.
     fn wait_while(&self, mut holds: impl FnMut(&mut World) -> bool) -> MutexGuard<'_, World> {
-        self.changed.wait_while(self.lock(), |world| holds(world)).unwrap_or_else(PoisonError::into_inner)
+        self.changed
+            .wait_while(self.lock(), |world| holds(world))
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use calve_manager::host::{Host, Settings};
 use calve_manager::model::Quota;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -71,7 +71,10 @@ impl TestHost {
         let (stop, stopped) = oneshot::channel::<()>();
         let (host, addr, served) = runtime.block_on(async {
             let host = Host::open(settings.clone(), Arc::new(engine.clone())).unwrap();
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            // The usual queue of 128 is soon full: then a client's kernel waits for a second.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = socket.listen(4096).unwrap();
             let addr = listener.local_addr().unwrap();
             let serving = host.clone();
             let served = tokio::spawn(async move {
@@ -151,7 +154,11 @@ impl TestHost {
     /// Stops it and starts another on its folder, with the same engine.
     pub(crate) fn restarted(mut self) -> Self {
         self.stop();
-        Self::open(self.settings.clone(), self.engine.clone(), self.folder.clone())
+        let (settings, engine) = (self.settings.clone(), self.engine.clone());
+        let folder = self.folder.clone();
+        // Now: this lets go of whatever its engine holds.
+        drop(self);
+        Self::open(settings, engine, folder)
     }
 
     /// Copies its folder as it is on the disk now, and starts another host on that: what a power cut leaves.

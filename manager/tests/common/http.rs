@@ -122,8 +122,9 @@ impl Client {
         body: &[u8],
     ) {
         let length = body.len();
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nhost: calve\r\nconnection: close\r\ncontent-length: {length}\r\n");
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: calve\r\nconnection: close\r\ncontent-length: {length}\r\n"
+        );
         if !self.bearer.is_empty() {
             head += &format!("authorization: {}\r\n", self.bearer);
         }
