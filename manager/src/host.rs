@@ -188,7 +188,10 @@ impl Host {
     pub async fn drain(&self, most: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
         self.queue.stop();
-        self.dispatcher.drain(most).await
+        // A call whose outcome is not taken down is made again by the next host.
+        let settled = tokio::time::timeout(most, self.queue.settled());
+        let (calls, settled) = tokio::join!(self.dispatcher.drain(most), settled);
+        calls && settled.is_ok()
     }
 }
 

@@ -34,12 +34,25 @@ const LEASE: Duration = Duration::from_secs(1800);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of the queue besides what is in the ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     more: Notify,
+    /// One for each message that may be delivered besides those that are.
+    permits: Arc<Semaphore>,
     stopped: AtomicBool,
     /// Messages that were delivered, by tenant and function, since the start.
     done: Mutex<HashMap<(String, String), u64>>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            more: Notify::new(),
+            permits: Arc::new(Semaphore::new(MOST)),
+            stopped: AtomicBool::new(false),
+            done: Mutex::default(),
+        }
+    }
 }
 
 impl Queue {
@@ -52,6 +65,13 @@ impl Queue {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Waits until it is taken down what became of every message that is being delivered.
+    pub(crate) async fn settled(&self) {
+        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
+        // Never closed.
+        let _ = self.permits.acquire_many(all).await;
     }
 
     /// Messages of a function that were delivered since the host has started.
@@ -68,8 +88,8 @@ impl Queue {
 
 /// Starts the task that delivers.
 pub(crate) fn start(host: &Arc<Host>) {
+    let permits = host.queue.permits.clone();
     let host = Arc::downgrade(host);
-    let permits = Arc::new(Semaphore::new(MOST));
     tokio::spawn(async move {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
