@@ -275,6 +275,21 @@ fn events_outlive_a_host_that_is_stopped() {
     assert_eq!(host.engine.with(|world| world.calls.len()), 3);
 }
 
+#[test]
+fn what_was_done_when_a_host_was_stopped_is_not_done_again() {
+    let mut host = TestHost::new();
+    let mut client = host.client("acme");
+    client.create("f");
+    for n in 1..=10 {
+        client.invoke_later("f", &json!({}));
+        host.engine.wait("it is done", |world| world.done.len() >= n);
+        host = host.restarted();
+        client.addr = host.addr;
+        client.poll(QUEUE, "nothing waits", |queue| queue["waiting"] == 0);
+        assert_eq!(host.engine.with(|world| world.calls.len()), n);
+    }
+}
+
 // The host as a process of its own: this test binary, run again for the test `host_process` alone.
 
 /// The folder that the child serves.
@@ -355,7 +370,7 @@ fn wait_until(what: &str, so: impl Fn() -> bool) {
 
 #[test]
 fn two_hundred_events_outlive_a_host_that_is_killed_in_the_middle_of_them() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::folder();
     let data = folder.path().join("data");
     let (mut child, client) = spawn(&data, Some(60));
     let accepted: BTreeSet<String> =

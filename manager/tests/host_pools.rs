@@ -307,6 +307,36 @@ fn another_policy_ends_the_machines_of_the_one_before() {
 }
 
 #[test]
+fn under_a_policy_of_fresh_machines_none_of_before_answers_whatever_is_under_way() {
+    let host = TestHost::new();
+    let client = host.client("acme");
+    host.limit("acme", |quota| quota.rate = 1_000_000);
+    client.create("f");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        client.invoke("f", &json!({})).expect(200);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..40 {
+            client.policy("f", &json!({ "reuse": "keep" }));
+            client.invoke("f", &json!({})).expect(200);
+            client.policy("f", &json!({ "reuse": "fresh" }));
+            for _ in 0..5 {
+                assert_eq!(client.invoke("f", &json!({})).expect(200).calls(), 1);
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    });
+}
+
+#[test]
 fn provisioned_machines_are_made_anew_under_another_policy() {
     let host = TestHost::new();
     let client = host.client("acme");

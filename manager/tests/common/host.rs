@@ -30,6 +30,11 @@ pub(crate) struct TestHost {
     settings: Settings,
 }
 
+/// A folder in memory, where there is one: what a disk that others keep busy takes to sync is no part of these tests.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Settings for tests: nothing takes long.
 pub(crate) fn settings(data: impl Into<PathBuf>) -> Settings {
     Settings {
@@ -47,7 +52,7 @@ impl TestHost {
 
     /// One with other settings.
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let folder = Arc::new(folder());
         let mut settings = settings(folder.path().join("data"));
         change(&mut settings);
         Self::open(settings, FakeEngine::default(), Some(folder))
@@ -163,7 +168,7 @@ impl TestHost {
 
     /// Copies its folder as it is on the disk now, and starts another host on that: what a power cut leaves.
     pub(crate) fn reborn(&self, engine: FakeEngine) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let folder = Arc::new(folder());
         let data = folder.path().join("data");
         copy(self.data(), &data);
         Self::open(Settings { data, ..self.settings.clone() }, engine, Some(folder))

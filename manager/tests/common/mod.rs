@@ -13,7 +13,7 @@ mod http;
 use std::time::Duration;
 
 pub(crate) use engine::{FakeEngine, World};
-pub(crate) use host::{TestHost, settings, zip_of};
+pub(crate) use host::{TestHost, folder, settings, zip_of};
 pub(crate) use http::{Client, Reply, invocations};
 
 /// Longer than anything takes on a busy machine: whatever has not come about by then will not.
