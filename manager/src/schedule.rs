@@ -466,8 +466,12 @@ impl Scheduler {
     /// A machine that is kept for no routing value: idle, warm, or new.
     fn find(&mut self, now: Millis, request: &Request) -> Option<(MachineId, Origin)> {
         let snapshot = &request.code.snapshot;
-        if let Some(machine) = self.machines.last_idle(snapshot) {
-            return Some((machine, Origin::Idle));
+        while let Some(machine) = self.machines.last_idle(snapshot) {
+            if self.machines.get(machine).is_some_and(|machine| machine.code == request.code) {
+                return Some((machine, Origin::Idle));
+            }
+            // Of another policy, by a request that was under way when that changed.
+            self.destroy(now, machine);
         }
         if let Some(machine) = self.machines.last_warm(snapshot) {
             return Some((machine, Origin::Warm));
