@@ -5,6 +5,7 @@ mod invoke;
 mod lambda;
 mod own;
 mod server;
+mod shape;
 mod time;
 mod watch;
 

@@ -103,11 +103,6 @@ impl Dispatcher {
         self.tell(News::Retire { snapshot: snapshot.into() });
     }
 
-    /// Ends the machines of a snapshot, for others of the same.
-    pub fn renew(&self, snapshot: &str) {
-        self.tell(News::Renew { snapshot: snapshot.into() });
-    }
-
     /// What machines there are.
     pub async fn counts(&self) -> Counts {
         let (answer, answered) = oneshot::channel();

@@ -222,8 +222,12 @@ impl Host {
             if let Some(sources) = sources {
                 sources.stop().await;
             }
+            // A call whose outcome is not taken down is made again by the next host.
+            self.queue.settled().await;
         };
-        tokio::join!(self.dispatcher.drain(most), tokio::time::timeout(most, stopped)).0
+        let stopped = tokio::time::timeout(most, stopped);
+        let (calls, stopped) = tokio::join!(self.dispatcher.drain(most), stopped);
+        calls && stopped.is_ok()
     }
 }
 

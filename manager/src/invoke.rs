@@ -19,6 +19,9 @@ use crate::metrics::{FailureKind, Outcome, Start};
 use crate::model::{Function, Reuse, Tenant};
 use crate::schedule::{Allowance, Origin, Refusal, Share};
 
+/// How often a call is made whose code is replaced before it gets a machine.
+const TRIES: u32 = 5;
+
 /// A call to be made.
 #[derive(Clone, Debug)]
 pub struct Invocation {
@@ -75,6 +78,21 @@ impl Host {
     ///
     /// When it finds no function or no machine.
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Invoked, ApiError> {
+        let mut tries = 0;
+        loop {
+            let invoked = self.try_invoke(invocation.clone()).await?;
+            tries += 1;
+            match &invoked.answer {
+                // Its code was replaced while it waited for a machine. Nothing of it has run: it is the new code's.
+                Err(EngineError::Snapshot { snapshot, .. })
+                    if tries < TRIES && !self.control.snapshots().contains(snapshot) => {}
+                _ => return Ok(invoked),
+            }
+        }
+    }
+
+    /// Makes a call with the code that there is now.
+    async fn try_invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Invoked, ApiError> {
         let Invocation { tenant, name, qualifier, .. } = &invocation;
         let target = self.control.resolve(tenant, name, qualifier.as_deref(), random())?;
         let policy = &target.function.policy;

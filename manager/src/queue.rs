@@ -36,12 +36,30 @@ const LEASE: Duration = Duration::from_secs(1800);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known of the queue besides what is in the ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     more: Arc<Notify>,
+    /// One for each message that may be delivered besides those that are.
+    permits: Arc<Semaphore>,
+    /// How many there are.
+    most: u32,
     stopped: AtomicBool,
     /// Messages that were delivered, by tenant and function, since the start.
     done: Mutex<HashMap<(String, String), u64>>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let most = u32::try_from(MOST_EACH * processors).unwrap_or(u32::MAX);
+        Self {
+            more: Arc::default(),
+            permits: Arc::new(Semaphore::new(most as usize)),
+            most,
+            stopped: AtomicBool::new(false),
+            done: Mutex::default(),
+        }
+    }
 }
 
 impl Queue {
@@ -61,6 +79,12 @@ impl Queue {
         self.wake();
     }
 
+    /// Waits until it is taken down what became of every message that is being delivered.
+    pub(crate) async fn settled(&self) {
+        // Never closed.
+        let _ = self.permits.acquire_many(self.most).await;
+    }
+
     /// Messages of a function that were delivered since the host has started.
     pub(crate) fn done(&self, tenant: &str, function: &str) -> u64 {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,9 +99,8 @@ impl Queue {
 
 /// Starts the task that delivers.
 pub(crate) fn start(host: &Arc<Host>) {
+    let permits = host.queue.permits.clone();
     let host = Arc::downgrade(host);
-    let processors = available_parallelism().map_or(1, usize::from);
-    let permits = Arc::new(Semaphore::new(MOST_EACH * processors));
     tokio::spawn(async move {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };

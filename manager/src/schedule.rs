@@ -294,18 +294,19 @@ impl Scheduler {
         true
     }
 
-    /// A machine that was started ahead, or reset, is ready.
-    pub fn ready(&mut self, now: Millis, machine: MachineId) {
+    /// A machine that was started ahead, or reset, is ready. Whether it is wanted still: if not, it is the caller's to end.
+    pub fn ready(&mut self, now: Millis, machine: MachineId) -> bool {
         let state = match self.machines.state(machine) {
             Some(State::Booting) => State::Warm,
             Some(State::Resetting) => State::Idle,
-            _ => return,
+            _ => return false,
         };
         if let Some(provision) = self.provision_of(machine) {
             provision.failures = 0;
         }
         self.change(now, machine, state);
         self.serve(now);
+        true
     }
 
     /// A machine has served its request; `usable` if it can be called again.
@@ -389,11 +390,6 @@ impl Scheduler {
     /// done.
     pub fn retire(&mut self, now: Millis, snapshot: &str) {
         self.provisions.remove(snapshot);
-        self.renew(now, snapshot);
-    }
-
-    /// Ends the machines of a snapshot, for others of the same: those that serve a request, once it is done.
-    pub fn renew(&mut self, now: Millis, snapshot: &str) {
         for machine in self.machines.retire(snapshot) {
             self.destroy(now, machine);
         }
@@ -471,8 +467,12 @@ impl Scheduler {
     /// A machine that is kept for no routing value: idle, warm, or new.
     fn find(&mut self, now: Millis, request: &Request) -> Option<(MachineId, Origin)> {
         let snapshot = &request.code.snapshot;
-        if let Some(machine) = self.machines.last_idle(snapshot) {
-            return Some((machine, Origin::Idle));
+        while let Some(machine) = self.machines.last_idle(snapshot) {
+            if self.machines.get(machine).is_some_and(|machine| machine.code == request.code) {
+                return Some((machine, Origin::Idle));
+            }
+            // Of another policy, by a request that was under way when that changed.
+            self.destroy(now, machine);
         }
         if let Some(machine) = self.machines.last_warm(snapshot) {
             return Some((machine, Origin::Warm));

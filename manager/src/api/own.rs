@@ -71,10 +71,7 @@ async fn set_policy(
     let (changing, new) = (host.clone(), policy.clone());
     let changed = spawn_blocking(move || changing.control.put_policy(&caller, &name, new));
     let function = changed.await.map_err(|_| ApiError::internal())??;
-    let versions = function.versions.values().chain([&function.latest]);
-    for snapshot in versions.filter_map(|version| version.snapshot.as_ref()) {
-        host.dispatcher.renew(&snapshot.name);
-    }
+    host.renew(&function);
     Ok(Json(policy))
 }
 

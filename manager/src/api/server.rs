@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::shape::shape;
 use super::{ApiError, invoke, lambda, own, watch};
 use crate::auth::authenticate;
 use crate::host::Host;
@@ -39,7 +40,7 @@ pub fn router(host: &Arc<Host>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(keyring, authenticate));
     let open = watch::open_routes().with_state(host.clone());
-    open.merge(closed).layer(from_fn_with_state(host.clone(), count))
+    open.merge(closed).layer(from_fn(shape)).layer(from_fn_with_state(host.clone(), count))
 }
 
 /// Counts answers by status.
@@ -66,9 +67,13 @@ pub async fn serve(
     let (connections, graceful) = (Arc::new(Semaphore::new(CONNECTIONS)), GracefulShutdown::new());
     tokio::pin!(stop);
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        // However many there are, it can be told to stop.
+        let accepted = async {
+            let permit = connections.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
             () = &mut stop => break,
         };
         let stream = match accepted {

@@ -1,6 +1,6 @@
 //! The task that owns the scheduler and every machine that nobody is using.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::job::Ticket;
 use super::{Change, Counts, Dispatcher};
 use crate::engine::{Engine, Instance};
+use crate::model::Millis;
 use crate::schedule::{
     Action, Code, MachineId, Origin, Request, RequestId, Scheduler, Settings, State,
 };
@@ -32,8 +33,6 @@ pub(super) enum News {
     Gone { machine: MachineId },
     /// So many are to be kept ready.
     Provision { code: Arc<Code>, wanted: u32, allowed_mib: u64 },
-    /// Machines of a snapshot are to be others.
-    Renew { snapshot: String },
     /// A snapshot is nobody's any more.
     Retire { snapshot: String },
     /// Somebody wants to know how many there are.
@@ -51,14 +50,23 @@ pub(super) struct Desk {
     tickets: HashMap<RequestId, Box<Ticket>>,
     /// Machines that nobody is using.
     instances: HashMap<MachineId, Box<dyn Instance>>,
+    /// Machines that a thread is starting ahead or resetting.
+    preparing: HashSet<MachineId>,
     drained: Vec<oneshot::Sender<()>>,
 }
 
 impl Desk {
     pub(super) fn new(engine: Arc<dyn Engine>, settings: Settings, dispatcher: Dispatcher) -> Self {
         let scheduler = Scheduler::new(settings);
-        let (tickets, instances) = (HashMap::new(), HashMap::new());
-        Self { engine, scheduler, dispatcher, tickets, instances, drained: Vec::new() }
+        Self {
+            engine,
+            scheduler,
+            dispatcher,
+            tickets: HashMap::new(),
+            instances: HashMap::new(),
+            preparing: HashSet::new(),
+            drained: Vec::new(),
+        }
     }
 
     /// Does what is told, and what is due, until nobody is left to tell anything.
@@ -107,23 +115,34 @@ impl Desk {
                 self.instances.extend(instance.map(|instance| (machine, instance)));
                 self.scheduler.finished(now, machine, usable);
             }
-            News::Prepared { machine, instance } => match instance {
-                Some(instance) => {
-                    self.instances.insert(machine, instance);
-                    self.scheduler.ready(now, machine);
-                }
-                None => self.scheduler.failed(now, machine),
-            },
+            News::Prepared { machine, instance } => {
+                self.preparing.remove(&machine);
+                self.prepared(now, machine, instance);
+            }
             News::Gone { machine } => self.scheduler.gone(now, machine),
             News::Provision { code, wanted, allowed_mib } => {
                 self.scheduler.provision(now, &code, wanted, allowed_mib);
             }
-            News::Renew { snapshot } => self.scheduler.renew(now, &snapshot),
             News::Retire { snapshot } => self.scheduler.retire(now, &snapshot),
             News::Count { answer } => drop(answer.send(self.counts())),
             News::Drain { answer } => {
                 self.scheduler.drain(now);
                 self.drained.push(answer);
+            }
+        }
+    }
+
+    /// A machine that was started ahead or reset is here, or failed.
+    fn prepared(&mut self, now: Millis, machine: MachineId, instance: Option<Box<dyn Instance>>) {
+        match instance {
+            Some(instance) if self.scheduler.ready(now, machine) => {
+                self.instances.insert(machine, instance);
+            }
+            // It was to end while a thread had it.
+            Some(instance) => self.end(machine, Some(instance)),
+            None => {
+                self.scheduler.failed(now, machine);
+                self.scheduler.gone(now, machine);
             }
         }
     }
@@ -151,6 +170,7 @@ impl Desk {
                 self.serve(request, machine, origin, state_lost);
             }
             Action::Start { machine, code } => {
+                self.preparing.insert(machine);
                 let engine = self.engine.clone();
                 self.away(move || {
                     let started = engine.start(&code.snapshot);
@@ -161,6 +181,7 @@ impl Desk {
                 });
             }
             Action::Reset { machine } => {
+                self.preparing.insert(machine);
                 let instance = self.instances.remove(&machine);
                 self.away(move || {
                     let reset = instance.and_then(|instance| instance.reset().ok());
@@ -168,11 +189,11 @@ impl Desk {
                 });
             }
             Action::Destroy { machine } => {
-                let instance = self.instances.remove(&machine);
-                self.away(move || {
-                    drop(instance);
-                    News::Gone { machine }
-                });
+                // One that a thread has takes its memory until that is done with it.
+                if !self.preparing.contains(&machine) {
+                    let instance = self.instances.remove(&machine);
+                    self.end(machine, instance);
+                }
             }
             Action::Refuse { request, why } => {
                 if let Some(ticket) = self.tickets.remove(&request) {
@@ -199,11 +220,21 @@ impl Desk {
             return self.scheduler.finished(self.dispatcher.now(), machine, origin != Origin::New);
         };
         let engine = self.engine.clone();
-        self.away(move || {
+        let dispatcher = self.dispatcher.clone();
+        spawn_blocking(move || {
             let code = ticket.job.code.clone();
             let start = || instance.map_or_else(|| engine.start(&code.snapshot), Ok);
-            let (instance, usable) = ticket.serve(origin, state_lost, start);
-            News::Served { machine, instance, usable }
+            let (instance, usable, reply) = ticket.serve(origin, state_lost, start);
+            // In this order: the caller's next call comes after this news.
+            dispatcher.tell(News::Served { machine, instance, usable });
+            reply.send();
+        });
+    }
+
+    fn end(&self, machine: MachineId, instance: Option<Box<dyn Instance>>) {
+        self.away(move || {
+            drop(instance);
+            News::Gone { machine }
         });
     }
 

@@ -122,14 +122,14 @@ impl Ticket {
         let _ = self.answer.send(Err(Unserved::Refused(why)));
     }
 
-    /// Makes the call in a machine that `start` brings, and answers it. Returns the machine and whether it can be called
-    /// again.
+    /// Makes the call in a machine that `start` brings. Returns the machine, whether it can be called again, and the
+    /// answer: whoever gets it may call again at once, and has to find the machine free by then.
     pub(super) fn serve(
         self,
         origin: Origin,
         state_lost: bool,
         start: impl FnOnce() -> Result<Box<dyn Instance>, EngineError>,
-    ) -> (Option<Box<dyn Instance>>, bool) {
+    ) -> (Option<Box<dyn Instance>>, bool, Reply) {
         let Self { job, tether, answer, came } = self;
         let (waited, began) = (came.elapsed(), Instant::now());
         let mut logs = Vec::new();
@@ -168,8 +168,21 @@ impl Ticket {
             took: began.elapsed(),
         };
         // Nobody to tell: given up. Then the machine was killed, or is about to be.
-        let told = answer.send(Ok(served)).is_ok();
-        (instance, usable && told)
+        let wanted = !answer.is_closed();
+        (instance, usable && wanted, Reply { answer, served })
+    }
+}
+
+/// What came of a call, for whoever made it.
+pub(super) struct Reply {
+    answer: oneshot::Sender<Result<Served, Unserved>>,
+    served: Served,
+}
+
+impl Reply {
+    pub(super) fn send(self) {
+        // Nobody to tell: given up in this very moment, when its machine was free already.
+        let _ = self.answer.send(Ok(self.served));
     }
 }
 

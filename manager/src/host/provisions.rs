@@ -31,12 +31,9 @@ impl Host {
     /// Tells the scheduler what is new; returns what is wanted now, by snapshot.
     fn provision(&self, before: &Wanted) -> Wanted {
         let mut wanted = Wanted::new();
-        for function in self.control.catalog().all().iter().filter(|f| !f.provisioned.is_empty()) {
-            for (qualifier, count) in &function.provisioned {
-                if let Some(code) = ready_code(function, qualifier) {
-                    wanted.entry(code.snapshot.clone()).or_insert_with(|| (code, 0)).1 += count;
-                }
-            }
+        for function in self.control.catalog().all() {
+            let theirs = wanted_of(&function).into_iter();
+            wanted.extend(theirs.map(|(code, count)| (code.snapshot.clone(), (code, count))));
         }
         for (snapshot, (code, _)) in before {
             if !wanted.contains_key(snapshot) {
@@ -51,6 +48,33 @@ impl Host {
         }
         wanted
     }
+}
+
+impl Host {
+    /// Ends every machine of a function, and makes those that are to be ready anew: as its policy is now.
+    pub(crate) fn renew(&self, function: &Function) {
+        let versions = function.versions.values().chain([&function.latest]);
+        for snapshot in versions.filter_map(|version| version.snapshot.as_ref()) {
+            self.dispatcher.retire(&snapshot.name);
+        }
+        let Some(tenant) = self.keyring.tenant(&function.tenant) else { return };
+        for (code, count) in wanted_of(function) {
+            self.dispatcher.provision(code, count, tenant.quota.memory_mib);
+        }
+    }
+}
+
+/// What is to be ready of a function: a version with two names has the machines of both.
+fn wanted_of(function: &Function) -> Vec<(Arc<Code>, u32)> {
+    let mut wanted: Vec<(Arc<Code>, u32)> = Vec::new();
+    for (qualifier, count) in &function.provisioned {
+        let Some(code) = ready_code(function, qualifier) else { continue };
+        match wanted.iter_mut().find(|(there, _)| *there == code) {
+            Some((_, sum)) => *sum += count,
+            None => wanted.push((code, *count)),
+        }
+    }
+    wanted
 }
 
 /// What a version or an alias starts from; of an alias with weights, its first version.

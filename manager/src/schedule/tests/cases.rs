@@ -50,6 +50,19 @@ fn a_kept_machine_serves_its_own_code_again_and_no_other() {
 }
 
 #[test]
+fn a_machine_of_another_policy_is_not_reused_even_if_its_call_came_after_the_change() {
+    let (kept, fresh) = (code("t1", "f", "s1", Reuse::Keep), code("t1", "f", "s1", Reuse::Fresh));
+    let mut s = small(10);
+    s.retire(0, &fresh.snapshot);
+    // It was under way with the policy of before.
+    s.request(1, request(1, &kept));
+    s.finished(2, 1, true);
+    assert_eq!(done(&mut s), [run(1, 1, Origin::New)]);
+    s.request(3, request(2, &fresh));
+    assert_eq!(done(&mut s), [Action::Destroy { machine: 1 }, run(2, 2, Origin::New)]);
+}
+
+#[test]
 fn one_that_is_reset_is_idle_when_that_is_done() {
     let code = code("t1", "f", "s1", Reuse::Reset);
     let mut s = small(1);

@@ -243,7 +243,11 @@ fn play(steps: Vec<Step>) {
                 if let Some(machine) = o.pick(which, |seen| seen.starting || seen.resetting) {
                     let seen = o.machines.get_mut(&machine).unwrap();
                     (seen.starting, seen.resetting) = (false, false);
-                    if well { s.ready(now, machine) } else { s.failed(now, machine) }
+                    if well {
+                        let _ = s.ready(now, machine);
+                    } else {
+                        s.failed(now, machine);
+                    }
                 }
             }
             Step::DiesUnused(which) => {
