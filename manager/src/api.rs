@@ -1,8 +1,10 @@
 //! The HTTP doors.
 
+mod console;
 mod error;
 mod invoke;
 mod lambda;
+mod openapi;
 mod own;
 mod server;
 mod time;

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::{ApiError, invoke, lambda, own, watch};
+use super::{ApiError, console, invoke, lambda, openapi, own, watch};
 use crate::auth::authenticate;
 use crate::host::Host;
 
@@ -38,6 +38,7 @@ pub fn router(host: &Arc<Host>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(keyring, authenticate));
     let open = watch::open_routes().with_state(host.clone());
+    let open = open.merge(console::open_routes()).merge(openapi::open_routes());
     open.merge(closed).layer(from_fn_with_state(host.clone(), count))
 }
 
