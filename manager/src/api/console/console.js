@@ -123,7 +123,7 @@ class Session {
       });
     } catch (error) {
       if (signals.some((signal) => signal.aborted)) throw error;
-      throw new Problem("The host does not answer.", "See whether `calve serve` runs. This page tries again by itself.");
+      throw new Problem("The host does not answer.", "See whether `calve serve` runs, and try again.");
     }
     if (!response.ok) throw await Problem.of(response);
     return response;
@@ -148,6 +148,7 @@ async function repeat(mine, pause, work) {
     if (!document.hidden && !paused) {
       try {
         await work(mine);
+        works();
       } catch (error) {
         failed(mine, error);
       }
@@ -245,7 +246,6 @@ const CHANGE_BADGES = { Busy: "good", Dead: "", Draining: "", Warm: "warn", Boot
 
 async function pollTop(mine) {
   const top = await mine.json("/calve/v1/top");
-  works();
   const counts = { ...top.machines, waiting: top.waiting };
   for (const [key] of POOLS) {
     const tile = $(`pool-${key}`);
@@ -287,8 +287,8 @@ async function pollFunctions(mine) {
   const functions = new Map();
   let marker = "";
   do {
-    const page = await mine.json(`/2015-03-31/functions?FunctionVersion=ALL&Marker=${encodeURIComponent(marker)}`
-      .replace(/&Marker=$/, ""));
+    const query = new URLSearchParams({ FunctionVersion: "ALL", ...(marker && { Marker: marker }) });
+    const page = await mine.json(`/2015-03-31/functions?${query}`);
     for (const one of page.Functions) {
       const known = functions.get(one.FunctionName) ?? { versions: 0 };
       if (one.Version === "$LATEST") known.latest = one;
@@ -518,7 +518,6 @@ let recent = [];
 
 async function pollCalls(mine) {
   recent = await mine.json("/calve/v1/invocations");
-  works();
   drawCalls();
 }
 
@@ -659,8 +658,10 @@ function millis(ms) {
   return `${Number(ms.toPrecision(3))} ms`;
 }
 
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+
 function time(at) {
-  const text = at.toLocaleTimeString([], { hour12: false });
+  const text = at.toLocaleTimeString([], CLOCK);
   return el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, text);
 }
 
@@ -680,7 +681,8 @@ function remembered() {
   }
 }
 
-async function signIn(id, secret) {
+/** A key that was let in before is not forgotten because the host does not answer just now. */
+async function signIn(id, secret, wasIn = false) {
   const mine = new Session(id, secret);
   $("enter").setAttribute("aria-disabled", "true");
   try {
@@ -689,7 +691,9 @@ async function signIn(id, secret) {
     }
     await mine.json("/calve/v1/top");
   } catch (error) {
-    return signOut(error);
+    if (!wasIn || error.isAboutKey) return signOut(error);
+    troubles.set("poll", error);
+    showTroubles();
   } finally {
     $("enter").removeAttribute("aria-disabled");
   }
@@ -721,8 +725,7 @@ async function listFunctions(mine) {
 function signOut(why = null) {
   session?.ended.abort();
   session = null;
-  // A host that does not answer is no reason to type the key again.
-  if (!why || explain(why).isAboutKey) sessionStorage.removeItem(STORE);
+  sessionStorage.removeItem(STORE);
   troubles.clear();
   showTroubles();
   rows.clear();
@@ -775,7 +778,7 @@ function start() {
   $("failed-only").addEventListener("change", drawCalls);
   new ResizeObserver(() => session && drawCalls()).observe($("chart"));
   const key = remembered();
-  if (key) signIn(key.id, key.secret);
+  if (key) signIn(key.id, key.secret, true);
   else signOut();
 }
 
