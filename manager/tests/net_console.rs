@@ -50,7 +50,7 @@ fn a_person_signs_in_invokes_and_reads_what_came_of_it() {
 
     // A wrong secret says so, and is not kept.
     sign_in(&browser, &host.key.id, "wrong");
-    browser.shows("#sign-in-problem", &["secret", "make another key"]);
+    browser.shows("#sign-in-problem", &["security token", "Check both"]);
     assert_eq!(browser.run("return sessionStorage.length"), 0);
     let complaints = browser.complaints();
     assert!(complaints.len() == 1 && complaints[0].contains("403"), "{complaints:?}");
@@ -73,7 +73,7 @@ fn a_person_signs_in_invokes_and_reads_what_came_of_it() {
     browser.shows("#answer-facts", &["cold", "machine-0", "$LATEST"]);
     browser.shows("#answer-result", &[r#""name": "Ada""#, "9007199254740993"]);
     browser.shows("#answer-log", &[MARKUP, "call 1"]);
-    browser.shows("#calls li", &["greet", "$LATEST", "ok", "cold", "0.9 ms"]);
+    browser.shows("#calls li", &["greet", "$LATEST", "ok", "cold", "0.90 ms"]);
     browser.shows("#changes li", &["greet"]);
     browser.shows("#pool-idle", &["1"]);
 
@@ -95,9 +95,9 @@ fn a_person_signs_in_invokes_and_reads_what_came_of_it() {
     invoke(&browser, "thumbnail", r#"{"first_output_us": 52000}"#);
     browser.until("document.querySelectorAll('#calls > li').length === 4");
     browser.shows("#calls details[open] pre", &["call 2"]);
-    browser.shows("#percentiles", &["0.9 ms", "52 ms", "4"]);
+    browser.shows("#percentiles", &["0.90 ms", "52.0 ms", "4"]);
     let chart = browser.run("return document.querySelector('#chart svg').ariaLabel");
-    assert!(chart.as_str().unwrap().contains("half within 0.9 ms, 99 of 100 within 52 ms"));
+    assert!(chart.as_str().unwrap().contains("half within 0.90 ms, 99 of 100 within 52.0 ms"));
     browser.click("#failed-only");
     browser.until("document.querySelectorAll('#calls > li').length === 1");
     browser.click("#failed-only");
@@ -172,19 +172,14 @@ fn the_browser_refuses_what_is_not_of_the_page() {
     assert_no_complaints(&browser);
     let refused = browser.fails("document.body.innerHTML = '<p>markup</p>'");
     assert!(refused.contains("TrustedHTML"), "{refused}");
+    let refused = browser.fails("document.body.setAttribute('onclick', 'window.harmed = true')");
+    assert!(refused.contains("TrustedScript"), "{refused}");
     browser.run(
-        "const frame = document.createElement('button');
-         frame.setAttribute('onclick', 'window.harmed = true');
-         document.body.append(frame);
-         frame.click();
-         const image = document.createElement('img');
+        "const image = document.createElement('img');
          image.src = 'http://127.0.0.2:1/';
          document.body.append(image)",
     );
     browser.until("document.images.length === 2");
-    assert_eq!(browser.run("return window.harmed ?? null"), json!(null));
     let complaints = browser.complaints().join("\n");
-    for word in ["script-src", "img-src"] {
-        assert!(complaints.contains(word), "{word} in {complaints}");
-    }
+    assert!(complaints.contains("img-src"), "{complaints}");
 }

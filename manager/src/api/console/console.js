@@ -8,6 +8,7 @@ const POLL = 1000;
 const LIST = 5000;
 const POLICIES = 60000; // how old a reuse policy may be that is shown
 const CHANGES = 8; // changes of machines that are shown
+const FEW = 20; // calls that are listed until somebody asks for more
 const SHOWN = 200_000; // characters of a result that are shown
 
 const $ = (id) => document.getElementById(id);
@@ -60,7 +61,7 @@ class Problem extends Error {
 
 const KEY_REMEDIES = {
   UnrecognizedClientException:
-    "The host does not know this key. Check its ID, or make a key with `calve key create --tenant NAME`.",
+    "The host does not know this ID with this secret. Check both, or make a key with `calve key create --tenant NAME`.",
   InvalidSignatureException: "The secret is not this key's. Check it, or make another key.",
   IncompleteSignatureException: "The key is not complete. Enter both parts as `calve key create` showed them.",
   MissingAuthenticationTokenException: "Sign in with a key.",
@@ -94,7 +95,12 @@ function showProblem(place, error) {
   if (place.dataset.text === text) return;
   place.dataset.text = text;
   place.hidden = !problem;
-  place.replaceChildren(...(problem ? [el("strong", {}, problem.message), problem.remedy] : []));
+  place.replaceChildren(...(problem ? [el("strong", {}, problem.message), ...withCode(problem.remedy)] : []));
+}
+
+/** Text with commands between backticks. */
+function withCode(text) {
+  return text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 }
 
 // ---- The host --------------------------------------------------------------------------------------------------
@@ -366,7 +372,7 @@ function functionRow(name, latest, versions, button) {
   const description = latest.Description ? el("span", { class: "hint" }, latest.Description) : null;
   return el("tr", { role: "row", "data-function": name },
     el("td", { role: "cell" }, el("span", { class: "name" }, name), description),
-    cell("Runtime", {}, latest.Runtime),
+    cell("Runtime", { class: "short" }, latest.Runtime),
     cell("Memory", { class: "number" }, `${latest.MemorySize} MiB`),
     cell("State", {}, ...stateOf(latest)),
     cell("Versions", { class: "number" }, String(versions)),
@@ -515,6 +521,7 @@ const OUTCOMES = {
 
 const calls = new Map(); // by key: the item
 let recent = [];
+let allCalls = false;
 
 async function pollCalls(mine) {
   recent = await mine.json("/calve/v1/invocations");
@@ -526,7 +533,10 @@ function drawCalls() {
   const shown = recent.filter((call) => !only || call.function === only);
   drawLatency(shown.map((call) => call.first_output_ms).filter((ms) => ms !== null), only);
   const failedOnly = $("failed-only").checked;
-  const listed = failedOnly ? shown.filter((call) => call.outcome !== "ok") : shown;
+  const fitting = failedOnly ? shown.filter((call) => call.outcome !== "ok") : shown;
+  const listed = allCalls ? fitting : fitting.slice(0, FEW);
+  $("more").hidden = fitting.length <= FEW;
+  $("more").textContent = allCalls ? `Show the last ${FEW}` : `Show all ${fitting.length}`;
   // Tries of one asynchronous call share its id.
   const keyed = new Map(listed.map((call) => [`${call.request} ${call.started_ms} ${call.machine}`, call]));
   for (const [key, item] of calls) {
@@ -615,7 +625,7 @@ function histogram(sorted, p50, p99, width, only) {
   const y = (count) => HEIGHT - BOTTOM - count / most * (HEIGHT - TOP - BOTTOM);
   const edge = (index) => 10 ** ((first + index) / PER_DECADE);
 
-  const drawn = [];
+  const drawn = [svg("text", { x: 4, y: 10 }, "calls")];
   for (const count of new Set([Math.ceil(most / 2), most])) {
     drawn.push(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(count), y2: y(count) }),
       svg("text", { x: LEFT - 6, y: y(count) + 4, "text-anchor": "end" }, String(count)));
@@ -635,7 +645,7 @@ function histogram(sorted, p50, p99, width, only) {
       if (x(ms) < Math.max(LEFT, after + 52) || x(ms) > width - RIGHT - 12) continue;
       after = x(ms);
       drawn.push(svg("line", { class: "axis", x1: after, x2: after, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 4 }),
-        svg("text", { x: after, y: HEIGHT - 6, "text-anchor": "middle" }, millis(ms)));
+        svg("text", { x: after, y: HEIGHT - 6, "text-anchor": "middle" }, tick(ms)));
     }
   }
   const apart = x(p99) - x(p50) > 70;
@@ -653,9 +663,14 @@ function histogram(sorted, p50, p99, width, only) {
 
 function millis(ms) {
   if (ms === null || ms === undefined) return "–";
-  if (ms >= 10_000) return `${Number((ms / 1000).toPrecision(3))} s`;
-  if (ms < 0.01) return `${Number((ms * 1000).toPrecision(2))} µs`;
-  return `${Number(ms.toPrecision(3))} ms`;
+  if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
+}
+
+/** A round number of milliseconds. */
+function tick(ms) {
+  if (ms >= 1000) return `${Number((ms / 1000).toPrecision(1))} s`;
+  return ms < 1 ? `${Number((ms * 1000).toPrecision(1))} µs` : `${Number(ms.toPrecision(1))} ms`;
 }
 
 const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
@@ -732,6 +747,7 @@ function signOut(why = null) {
   policies.clear();
   calls.clear();
   recent = [];
+  allCalls = false;
   drawnLatency = "";
   for (const place of [$("functions").tBodies[0], $("calls"), $("changes"), $("chart"), $("percentiles")]) {
     place.replaceChildren();
@@ -776,6 +792,10 @@ function start() {
   });
   $("only").addEventListener("change", drawCalls);
   $("failed-only").addEventListener("change", drawCalls);
+  $("more").addEventListener("click", () => {
+    allCalls = !allCalls;
+    drawCalls();
+  });
   new ResizeObserver(() => session && drawCalls()).observe($("chart"));
   const key = remembered();
   if (key) signIn(key.id, key.secret, true);
