@@ -719,7 +719,7 @@ async function signIn(id, secret, wasIn = false) {
   $("sign-in").hidden = true;
   $("board").hidden = $("session").hidden = false;
   $("key-shown").textContent = id;
-  $("content").focus();
+  $("content").focus({ preventScroll: true });
   follow(mine);
   repeat(mine, POLL, async (mine) => {
     await Promise.all([pollTop(mine), pollCalls(mine)]);
