@@ -10,8 +10,6 @@
 
 mod desk;
 mod job;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,6 +101,11 @@ impl Dispatcher {
     /// Ends the machines of a snapshot.
     pub fn retire(&self, snapshot: &str) {
         self.tell(News::Retire { snapshot: snapshot.into() });
+    }
+
+    /// Ends the machines of a snapshot, for others of the same.
+    pub fn renew(&self, snapshot: &str) {
+        self.tell(News::Renew { snapshot: snapshot.into() });
     }
 
     /// What machines there are.

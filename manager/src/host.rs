@@ -9,8 +9,8 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
@@ -22,6 +22,9 @@ use crate::codes::{CodeStore, CodesError};
 use crate::control::{Control, Parts};
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
+use crate::events::{self, Events, Sources};
+use crate::idempotent::{Idempotent, Resources};
+use crate::invoke::Attempt;
 use crate::ledger::{Ledger, LedgerError, SqliteLedger};
 use crate::metrics::{Metrics, Percentiles};
 use crate::model::Millis;
@@ -99,13 +102,19 @@ pub struct Host {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) queue: Queue,
+    pub(crate) events: Arc<Events>,
+    sources: Mutex<Option<Sources>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) percentiles: Percentiles,
     pub(crate) recents: Recents,
+    pub(crate) idempotent: Idempotent<Attempt>,
     draining: AtomicBool,
     /// Held for as long as this lives.
     _lock: File,
 }
+
+/// How long nobody else does the work of a host that has died in the middle of it.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// The ledger's file in a data folder.
 pub fn ledger_file(data: &Path) -> PathBuf {
@@ -137,6 +146,10 @@ impl Host {
         // Whoever held leases held the lock, too.
         ledger.release_all()?;
         let keyring = Arc::new(Keyring::open(ledger.clone())?);
+        let resources = Resources::open(&data.join("files"));
+        let resources =
+            resources.map_err(|source| HostError::Folder { path: data.join("files"), source })?;
+        let queue = Queue::default();
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
         let control = Arc::new(Control::new(Parts {
@@ -148,15 +161,30 @@ impl Host {
             retired,
             readiness: Arc::new(()),
         }));
+        let (catalog, accounts) = (control.catalog().clone(), keyring.clone());
+        let events = Events::open(events::Parts {
+            ledger: ledger.clone(),
+            functions: Arc::new(move |tenant, name| catalog.get(tenant, name)),
+            accounts: Arc::new(move |tenant| Some(accounts.tenant(tenant)?.account.clone())),
+            files: data.join("files"),
+            region: settings.region.clone(),
+            clock: events::system_clock(),
+            arrived: queue.bell(),
+        })?;
+        let sources = Sources::start(events.clone())
+            .map_err(|source| HostError::Folder { path: data.join("files"), source })?;
         let host = Arc::new(Self {
             keyring,
             control,
             dispatcher: Dispatcher::start(engine.clone(), settings.machines),
             engine,
-            queue: Queue::default(),
+            queue,
+            sources: Mutex::new(Some(sources)),
+            events,
             metrics: Arc::new(Metrics::new()),
             percentiles: Percentiles::new(),
             recents: Recents::default(),
+            idempotent: Idempotent::new(ledger.clone(), Arc::new(resources), LEASE),
             draining: AtomicBool::new(false),
             ledger,
             settings,
@@ -188,7 +216,13 @@ impl Host {
     pub async fn drain(&self, most: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
         self.queue.stop();
-        self.dispatcher.drain(most).await
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stopped = async {
+            if let Some(sources) = sources {
+                sources.stop().await;
+            }
+        };
+        tokio::join!(self.dispatcher.drain(most), tokio::time::timeout(most, stopped)).0
     }
 }
 

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod once;
+
+pub(crate) use once::Attempt;
+
 use bytes::Bytes;
 
 use crate::api::ApiError;
+use crate::control::Target;
 use crate::dispatch::{Job, Served, Unserved};
 use crate::engine::{Answer, EngineError, chain};
 use crate::host::{Host, Recent, code_of, now};
+use crate::idempotent::{Idempotency, OwnKey};
 use crate::metrics::{FailureKind, Outcome, Start};
 use crate::model::{Function, Reuse, Tenant};
 use crate::schedule::{Allowance, Origin, Refusal, Share};
@@ -30,6 +36,8 @@ pub struct Invocation {
     pub trace: String,
     /// The routing value.
     pub route: Option<String>,
+    /// The caller's idempotency key.
+    pub key: Option<OwnKey>,
 }
 
 /// A call that was made.
@@ -41,31 +49,53 @@ pub struct Invoked {
     pub version: String,
     /// Where its machine came from.
     pub start: Start,
-    /// The machine's identity.
+    /// The machine's identity; empty where none ran for this call.
     pub machine: String,
     /// Whether the machine of its routing value is gone, and what it kept with it.
     pub state_lost: bool,
     /// The last of what the function printed.
     pub logs: Vec<u8>,
+    /// Whether it was answered without running.
+    pub replay: Option<Replay>,
+}
+
+/// Why a call was answered without running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// There is a record of the same work.
+    Hit,
+    /// Another call did the same work at the same time.
+    Joined,
 }
 
 impl Host {
-    /// Makes a call. Giving up on this gives it up: in the guest, too.
+    /// Makes a call, or answers it from the record of the same work. Giving up on this gives it up: in the guest, too.
     ///
     /// # Errors
     ///
     /// When it finds no function or no machine.
     pub async fn invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Invoked, ApiError> {
-        let Invocation { tenant, name, qualifier, event, request, trace, route } = invocation;
-        let target = self.control.resolve(&tenant, &name, qualifier.as_deref(), random())?;
-        let owner =
-            self.keyring.tenant(&tenant).ok_or_else(|| ApiError::not_found("no such tenant"))?;
-        let function = &target.function;
-        if route.is_some() && function.policy.reuse != Reuse::Keep {
+        let Invocation { tenant, name, qualifier, .. } = &invocation;
+        let target = self.control.resolve(tenant, name, qualifier.as_deref(), random())?;
+        let policy = &target.function.policy;
+        if invocation.route.is_some() && policy.reuse != Reuse::Keep {
             return Err(ApiError::invalid(
                 "X-Calve-Route: calls are routed only where machines are kept; set the function's policy to reuse: keep",
             ));
         }
+        match policy.idempotency.clone().or(invocation.key.as_ref().map(|_| Idempotency::default()))
+        {
+            Some(idempotency) => self.invoke_once(target, idempotency, invocation).await,
+            None => self.run(&target, invocation).await,
+        }
+    }
+
+    /// Makes a call in a machine.
+    async fn run(&self, target: &Target, invocation: Invocation) -> Result<Invoked, ApiError> {
+        let Invocation { tenant, event, request, trace, route, .. } = invocation;
+        let owner =
+            self.keyring.tenant(&tenant).ok_or_else(|| ApiError::not_found("no such tenant"))?;
+        let function = &target.function;
         let started = now();
         let served = self
             .dispatcher
@@ -83,14 +113,8 @@ impl Host {
             .map_err(|unserved| self.refused(unserved, &target.arn))?;
         self.take_down(&target.version, function, &request, started, &served);
         let Served { answer, origin, machine, state_lost, logs, .. } = served;
-        Ok(Invoked {
-            answer,
-            version: target.version,
-            start: start(origin),
-            machine,
-            state_lost,
-            logs,
-        })
+        let (version, start) = (target.version.clone(), start(origin));
+        Ok(Invoked { answer, version, start, machine, state_lost, logs, replay: None })
     }
 
     /// Whether a call could be made, without making it.

@@ -57,6 +57,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn next_due(&self) -> Result<Option<Millis>, LedgerError>;
     /// Messages of a function that wait or are being delivered, and the time at which the oldest was taken in.
     fn backlog(&self, tenant: &str, function: &str) -> Result<(u64, Option<Millis>), LedgerError>;
+    /// Messages of all functions that wait or are being delivered, and the time at which the oldest was taken in.
+    fn length(&self) -> Result<(u64, Option<Millis>), LedgerError>;
     /// Dead letters of a function, newest first, at most `most`.
     fn dead_letters(
         &self,
@@ -126,6 +128,8 @@ pub struct Message {
     pub source: String,
     /// X-Ray trace header, or empty.
     pub trace: String,
+    /// The caller's idempotency key, or empty.
+    pub key: String,
 }
 
 /// A message that was given up.

@@ -15,6 +15,7 @@
 //! | [`schedule`] | which machine serves a request: pure, and tested as such |
 //! | [`dispatch`] | does what the scheduler says |
 //! | [`auth`] | who is asking |
+//! | [`events`] | files, schedules and queues become messages |
 //! | [`package`] | uploaded zip files become folders |
 //! | [`idempotent`] | work that is unchanged is not done again |
 //! | [`metrics`] | what the host counts and measures |
@@ -27,6 +28,7 @@ pub mod codes;
 pub mod control;
 pub mod dispatch;
 pub mod engine;
+pub mod events;
 pub mod host;
 pub mod idempotent;
 pub mod invoke;

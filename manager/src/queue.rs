@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -24,8 +25,9 @@ use crate::metrics::AsyncOutcome;
 
 mod deliver;
 
-/// Messages that are being delivered at the same time.
-const MOST: usize = 256;
+/// Messages that are being delivered at the same time, for each processor: beyond that, they would only be in each other's
+/// way, and in that of calls that somebody waits for.
+const MOST_EACH: usize = 8;
 /// Messages that are leased at once.
 const BATCH: usize = 32;
 /// How long a lease is; a host that has died lets go of its leases at its next start.
@@ -36,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What is known of the queue besides what is in the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    more: Notify,
+    more: Arc<Notify>,
     stopped: AtomicBool,
     /// Messages that were delivered, by tenant and function, since the start.
     done: Mutex<HashMap<(String, String), u64>>,
@@ -46,6 +48,11 @@ impl Queue {
     /// Somebody has put something in.
     pub(crate) fn wake(&self) {
         self.more.notify_one();
+    }
+
+    /// What is notified when something was put in.
+    pub(crate) fn bell(&self) -> Arc<Notify> {
+        self.more.clone()
     }
 
     /// Takes nothing more from the ledger.
@@ -69,7 +76,8 @@ impl Queue {
 /// Starts the task that delivers.
 pub(crate) fn start(host: &Arc<Host>) {
     let host = Arc::downgrade(host);
-    let permits = Arc::new(Semaphore::new(MOST));
+    let processors = available_parallelism().map_or(1, usize::from);
+    let permits = Arc::new(Semaphore::new(MOST_EACH * processors));
     tokio::spawn(async move {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };

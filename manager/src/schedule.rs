@@ -374,6 +374,7 @@ impl Scheduler {
                 || Provision { code: code.clone(), wanted, allowed_mib, failures: 0, paused: None };
             let provision = self.provisions.entry(snapshot.clone()).or_insert_with(new);
             (provision.wanted, provision.allowed_mib) = (wanted, allowed_mib);
+            provision.code = code.clone();
         }
         let surplus = self.machines.warm_of(&snapshot).saturating_sub(wanted as usize);
         for _ in 0..surplus {
@@ -388,6 +389,11 @@ impl Scheduler {
     /// done.
     pub fn retire(&mut self, now: Millis, snapshot: &str) {
         self.provisions.remove(snapshot);
+        self.renew(now, snapshot);
+    }
+
+    /// Ends the machines of a snapshot, for others of the same: those that serve a request, once it is done.
+    pub fn renew(&mut self, now: Millis, snapshot: &str) {
         for machine in self.machines.retire(snapshot) {
             self.destroy(now, machine);
         }

@@ -20,7 +20,8 @@ use super::ApiError;
 use crate::auth::Caller;
 use crate::engine::{EngineError, chain};
 use crate::host::{Host, now};
-use crate::invoke::{Invocation, Invoked};
+use crate::idempotent::{KEY_HEADER, OwnKey};
+use crate::invoke::{Invocation, Invoked, Replay};
 use crate::ledger::{LedgerError, Message};
 
 /// The largest event of a call that is waited for: AWS Lambda's 6 MB.
@@ -70,7 +71,10 @@ async fn invoke(
     };
     let answer = match header(&headers, "x-amz-invocation-type") {
         None | Some("RequestResponse") => asked.answer(&headers).await,
-        Some("Event") => asked.take_in().await,
+        Some("Event") => match own_key(&headers) {
+            Ok(key) => asked.take_in(key).await,
+            Err(error) => Err(error),
+        },
         Some("DryRun") => {
             let Request { host, caller, name, qualifier, .. } = asked;
             let tried = host.dry_run(&caller.tenant, &name, qualifier.as_deref());
@@ -97,7 +101,7 @@ async fn invoke_async(
     let trace = trace(&headers, &request);
     let asked =
         Request { host, caller, name, qualifier: None, event, request: request.clone(), trace };
-    let mut response = match asked.take_in().await {
+    let mut response = match asked.take_in(None).await {
         Ok(_) => {
             (StatusCode::ACCEPTED, axum::Json(serde_json::json!({ "Status": 202 }))).into_response()
         }
@@ -126,6 +130,7 @@ impl Request {
         if route.as_ref().is_some_and(|route| route.is_empty() || route.len() > LONGEST) {
             return Err(ApiError::invalid(format!("X-Calve-Route: 1 to {LONGEST} bytes")));
         }
+        let key = own_key(headers)?;
         let wants_logs = header(headers, "x-amz-log-type") == Some("Tail");
         let invoked = self
             .host
@@ -137,13 +142,14 @@ impl Request {
                 request: self.request,
                 trace: self.trace,
                 route,
+                key,
             })
             .await?;
         show(invoked, wants_logs)
     }
 
     /// Takes the call in, to be made when it is its turn.
-    async fn take_in(self) -> Result<Response, ApiError> {
+    async fn take_in(self, key: Option<OwnKey>) -> Result<Response, ApiError> {
         let Self { host, caller, name, qualifier, event: given, request, trace } = self;
         let event = event(given, MOST_ASYNC).await?;
         let (function, qualifier) =
@@ -160,6 +166,7 @@ impl Request {
             tries: 0,
             source: String::new(),
             trace,
+            key: key.map(|key| key.as_str().to_owned()).unwrap_or_default(),
         };
         let keeping = host.clone();
         let kept = spawn_blocking(move || keeping.ledger.enqueue(&message)).await;
@@ -209,7 +216,7 @@ fn checked(event: Bytes) -> Result<Bytes, ApiError> {
 
 /// The answer to a call that was made.
 fn show(invoked: Invoked, wants_logs: bool) -> Result<Response, ApiError> {
-    let Invoked { answer, version, start, machine, state_lost, logs } = invoked;
+    let Invoked { answer, version, start, machine, state_lost, logs, replay } = invoked;
     let answer = match answer {
         Ok(answer) => answer,
         Err(EngineError::Request(error)) => return Err(ApiError::malformed(error.to_string())),
@@ -245,10 +252,23 @@ fn show(invoked: Invoked, wants_logs: bool) -> Result<Response, ApiError> {
     if state_lost {
         insert(headers, HeaderName::from_static("x-calve-state-lost"), "true");
     }
+    if let Some(replay) = replay {
+        let how = match replay {
+            Replay::Hit => "hit",
+            Replay::Joined => "joined",
+        };
+        insert(headers, HeaderName::from_static("x-calve-idempotent"), how);
+    }
     if wants_logs {
         insert(headers, HeaderName::from_static("x-amz-log-result"), &BASE64.encode(logs));
     }
     Ok(response)
+}
+
+/// The caller's idempotency key.
+fn own_key(headers: &HeaderMap) -> Result<Option<OwnKey>, ApiError> {
+    let key = headers.get(KEY_HEADER).map(|value| OwnKey::parse(value.as_bytes())).transpose();
+    key.map_err(|error| ApiError::invalid(format!("{KEY_HEADER}: {error}")))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

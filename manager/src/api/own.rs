@@ -15,7 +15,8 @@ use super::ApiError;
 use crate::auth::Caller;
 use crate::engine::chain;
 use crate::host::{Host, now};
-use crate::model::Policy;
+use crate::idempotent::Idempotency;
+use crate::model::{Policy, Reuse, Routing};
 
 /// Calls that are shown at most.
 const MOST: usize = 100;
@@ -40,6 +41,18 @@ async fn policy(
     function.map(|function| Json(function.policy.clone())).ok_or_else(|| missing(&name))
 }
 
+/// A policy as it is set: nothing is guessed, so that nobody believes in a setting that is none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    reuse: Reuse,
+    #[serde(default)]
+    routing: Routing,
+    #[serde(default)]
+    idempotency: Option<Idempotency>,
+}
+
 /// Sets what machines may be used for. Machines of before are ended: nothing of them is reused under another policy.
 async fn set_policy(
     State(host): State<Arc<Host>>,
@@ -47,20 +60,20 @@ async fn set_policy(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Json<Policy>, ApiError> {
-    let policy: Policy = serde_json::from_slice(&body)
+    let wanted = serde_json::from_slice(&body)
         .map_err(|error| ApiError::malformed(format!("the policy cannot be read: {error}")))?;
-    let (name, _) = host.control.named(&caller.tenant, &name, None)?;
-    let (changing, wanted) = (host.clone(), policy.clone());
-    let changed = spawn_blocking(move || {
-        changing.control.catalog().update(&caller.tenant, &name, |function| {
-            function.policy = wanted;
-            Ok(())
-        })
-    });
-    let (function, ()) = changed.await.map_err(|_| ApiError::internal())??;
+    let Wanted { reuse, routing, idempotency } = wanted;
+    if let Some(idempotency) = &idempotency {
+        let checked = idempotency.check();
+        checked.map_err(|error| ApiError::invalid(format!("idempotency: {error}")))?;
+    }
+    let policy = Policy { reuse, routing, idempotency };
+    let (changing, new) = (host.clone(), policy.clone());
+    let changed = spawn_blocking(move || changing.control.put_policy(&caller, &name, new));
+    let function = changed.await.map_err(|_| ApiError::internal())??;
     let versions = function.versions.values().chain([&function.latest]);
     for snapshot in versions.filter_map(|version| version.snapshot.as_ref()) {
-        host.dispatcher.retire(&snapshot.name);
+        host.dispatcher.renew(&snapshot.name);
     }
     Ok(Json(policy))
 }
@@ -134,6 +147,9 @@ async fn top(
     Query(Which { tenant }): Query<Which>,
 ) -> Result<Json<Value>, ApiError> {
     let counts = host.dispatcher.counts().await;
+    let looking = host.clone();
+    let queued = spawn_blocking(move || looking.ledger.length()).await;
+    let queued = queued.ok().and_then(Result::ok).map(|(queued, _)| queued);
     let tenant = match tenant {
         Some(other) if other != caller.tenant && !caller.root => {
             return Err(ApiError::not_found(format!("there is no tenant {other:.63}")));
@@ -167,6 +183,7 @@ async fn top(
             "leaving": counts.leaving,
         },
         "waiting": counts.waiting,
+        "queue": queued,
         "functions": shown,
     })))
 }

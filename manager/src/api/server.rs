@@ -33,6 +33,7 @@ pub fn router(host: &Arc<Host>) -> Router {
     let closed = of_host
         .with_state(host.clone())
         .merge(lambda::routes().with_state(host.control().clone()))
+        .merge(crate::events::routes().with_state(host.events.clone()))
         .fallback(|| async { ApiError::not_found("there is no such route") })
         // The door has read the body, within its own bounds.
         .layer(DefaultBodyLimit::disable())

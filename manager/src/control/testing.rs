@@ -190,6 +190,9 @@ impl Ledger for MemoryLedger {
     fn remove_key(&self, _: &str) -> Done<bool> {
         Ok(false)
     }
+    fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
+        Ok((0, None))
+    }
     fn sweep(&self, _: Millis) -> Done<u64> {
         Ok(0)
     }

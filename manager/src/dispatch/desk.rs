@@ -32,6 +32,8 @@ pub(super) enum News {
     Gone { machine: MachineId },
     /// So many are to be kept ready.
     Provision { code: Arc<Code>, wanted: u32, allowed_mib: u64 },
+    /// Machines of a snapshot are to be others.
+    Renew { snapshot: String },
     /// A snapshot is nobody's any more.
     Retire { snapshot: String },
     /// Somebody wants to know how many there are.
@@ -116,6 +118,7 @@ impl Desk {
             News::Provision { code, wanted, allowed_mib } => {
                 self.scheduler.provision(now, &code, wanted, allowed_mib);
             }
+            News::Renew { snapshot } => self.scheduler.renew(now, &snapshot),
             News::Retire { snapshot } => self.scheduler.retire(now, &snapshot),
             News::Count { answer } => drop(answer.send(self.counts())),
             News::Drain { answer } => {

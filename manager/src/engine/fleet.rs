@@ -98,7 +98,7 @@ impl FleetEngine {
     }
 
     /// The runtime below `spec`, built if it is not there.
-    fn runtime(&self, spec: &BuildSpec) -> Result<String, BuildError> {
+    fn runtime(&self, spec: &BuildSpec) -> Result<String, Box<BuildError>> {
         let runtime = RuntimeSpec::under(spec);
         loop {
             let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,7 @@ impl FleetEngine {
                     drop(building);
                     thread::sleep(LOOK);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -121,7 +121,7 @@ impl FleetEngine {
             code: "InvalidRuntime".into(),
             reason: format!("there is no runtime {}", blueprint.runtime),
         })?;
-        let (kernel, cmdline) = self.images.kernel().map_err(internal)?;
+        let (kernel, cmdline) = self.images.kernel().map_err(|e| internal(&*e))?;
         self.images.pack(blueprint.code, code).map_err(|e| BuildFailure {
             code: "InvalidZipFileException".into(),
             reason: chain(&*e),
@@ -139,7 +139,7 @@ impl FleetEngine {
             memory_mib: blueprint.memory_mib,
             vcpus: 1,
             kernel,
-            root: self.images.root(runtime).map_err(internal)?,
+            root: self.images.root(runtime).map_err(|e| internal(&*e))?,
             code: Some(code.to_owned()),
             cmdline,
             function,
@@ -152,10 +152,10 @@ impl FleetEngine {
 
 impl Engine for FleetEngine {
     fn build(&self, blueprint: &Blueprint<'_>) -> Result<(), BuildFailure> {
-        let folder = tempfile::tempdir().map_err(|e| internal(e.into()))?;
+        let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
         let mut spec = self.spec(blueprint, &folder.path().join("code.erofs"))?;
-        spec.base = Some(self.runtime(&spec).map_err(failure)?);
-        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map_err(failure)?;
+        spec.base = Some(self.runtime(&spec).map_err(|e| failure(&e))?);
+        build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map_err(|e| failure(&e))?;
         self.open().snapshots.remove(blueprint.snapshot);
         Ok(())
     }
@@ -286,8 +286,8 @@ fn function_failure(error: &FunctionError) -> FunctionFailure {
 }
 
 /// What the owner of a function is told of a build that failed.
-fn failure(error: BuildError) -> BuildFailure {
-    let code = match &error {
+fn failure(error: &BuildError) -> BuildFailure {
+    let code = match error {
         BuildError::Boot(calve_fleet::BootError::Init(init)) => match init.kind {
             ErrorKind::InitTimeout => "FunctionError.InitTimeout",
             _ => "FunctionError.InitError",
@@ -296,11 +296,11 @@ fn failure(error: BuildError) -> BuildFailure {
         BuildError::Freeze(calve_fleet::FreezeError::Guest(_)) => "FunctionError.HookError",
         _ => "InternalError",
     };
-    BuildFailure { code: code.into(), reason: chain(&error) }
+    BuildFailure { code: code.into(), reason: chain(error) }
 }
 
-fn internal(error: Box<dyn Error + Send + Sync>) -> BuildFailure {
-    BuildFailure { code: "InternalError".into(), reason: chain(&*error) }
+fn internal(error: &(dyn Error + 'static)) -> BuildFailure {
+    BuildFailure { code: "InternalError".into(), reason: chain(error) }
 }
 
 fn machine(error: impl Error + Send + Sync + 'static) -> EngineError {

@@ -19,6 +19,9 @@ pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
         if let Err(error) = host.keyring.reload() {
             tracing::error!(%error, "cannot read the keys");
         }
+        if let Err(error) = host.events.refresh() {
+            tracing::error!(%error, "cannot read the event sources");
+        }
         host.measure();
     });
     every(host, SWEEP, |host| {
@@ -67,5 +70,12 @@ impl Host {
     fn measure(&self) {
         let functions = self.control.catalog().all();
         self.metrics.set_functions(functions.len() as u64);
+        match self.ledger.length() {
+            Ok((messages, oldest)) => {
+                let age = oldest.map_or(0, |oldest| now().saturating_sub(oldest));
+                self.metrics.set_queue(messages, Duration::from_millis(age));
+            }
+            Err(error) => tracing::error!(%error, "cannot count the queue"),
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Host {
             }
         }
         for (snapshot, (code, count)) in &wanted {
-            let same = before.get(snapshot).is_some_and(|(_, before)| before == count);
+            let same = before.get(snapshot).is_some_and(|before| *before == (code.clone(), *count));
             if let Some(tenant) = self.keyring.tenant(&code.tenant).filter(|_| !same) {
                 self.dispatcher.provision(code.clone(), *count, tenant.quota.memory_mib);
             }

@@ -107,9 +107,14 @@ impl OwnKey {
             _ => Err(OwnKeyError),
         }
     }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A caller's key is too short, too long, or not printable ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{KEY_HEADER} is 1 to {LONGEST_KEY} printable ASCII characters")]
+#[error("1 to {LONGEST_KEY} printable ASCII characters")]
 pub struct OwnKeyError;

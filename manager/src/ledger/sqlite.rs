@@ -140,6 +140,10 @@ impl Ledger for SqliteLedger {
         self.read(|c| queue::backlog(c, tenant, function))
     }
 
+    fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
+        self.read(queue::length)
+    }
+
     fn dead_letters(
         &self,
         tenant: &str,

@@ -11,6 +11,7 @@ use super::Fate;
 use crate::api::ApiError;
 use crate::engine::EngineError;
 use crate::host::{Host, now};
+use crate::idempotent::OwnKey;
 use crate::invoke::{Invocation, Invoked};
 use crate::ledger::{LedgerError, Message};
 use crate::metrics::AsyncOutcome;
@@ -27,6 +28,8 @@ impl Host {
         let too_old = age > u64::from(settings.max_age_s) * 1000;
         let (fate, invoked) = if too_old {
             (Fate::Dead("EventAgeExceeded".into()), None)
+        } else if let Some(refusal) = self.refusal(&message).await {
+            (Fate::Dead(refusal), None)
         } else {
             let invoked = self.call_for(&message).await;
             (self.fate(&message, &settings, &invoked), Some(invoked))
@@ -45,8 +48,18 @@ impl Host {
         self.queue.wake();
     }
 
+    /// Why a message of an event source may not be delivered: looked at anew each time.
+    async fn refusal(self: &Arc<Self>, message: &Message) -> Option<String> {
+        if message.source.is_empty() {
+            return None;
+        }
+        let (host, message) = (self.clone(), message.clone());
+        let looked = spawn_blocking(move || host.events.authorise(&message)).await;
+        looked.ok()?.err().map(|refusal| format!("Refused: {refusal}"))
+    }
+
     async fn call_for(self: &Arc<Self>, message: &Message) -> Result<Invoked, ApiError> {
-        let Message { tenant, function, qualifier, event, id, trace, .. } = message.clone();
+        let Message { tenant, function, qualifier, event, id, trace, key, .. } = message.clone();
         let qualifier = Some(qualifier).filter(|qualifier| qualifier != LATEST);
         self.invoke(Invocation {
             tenant,
@@ -56,6 +69,8 @@ impl Host {
             request: id,
             trace,
             route: None,
+            // It was looked at when it came.
+            key: OwnKey::parse(key.as_bytes()).ok(),
         })
         .await
     }
@@ -196,6 +211,7 @@ impl Host {
             created: now(),
             due: now(),
             tries: 0,
+            key: String::new(),
             ..message.clone()
         };
         match self.ledger.enqueue(&forwarded) {

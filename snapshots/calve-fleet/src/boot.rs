@@ -176,7 +176,6 @@ impl Function {
             function_version: self.version.clone(),
             function_arn: self.arn.clone(),
             log_limit: DEFAULT_LOG_LIMIT,
-            ..wire::Configure::default()
         }
     }
 }

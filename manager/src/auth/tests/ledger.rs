@@ -105,6 +105,9 @@ impl Ledger for Memory {
         Ok(String::new())
     }
 
+    fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
+        Ok((0, None))
+    }
     fn sweep(&self, _now: Millis) -> Result<u64, LedgerError> {
         Ok(0)
     }

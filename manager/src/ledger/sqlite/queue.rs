@@ -10,7 +10,7 @@
 //! Waiting and leased messages have an index each, and neither has the others in it: to lease is to look up the first
 //! few of one, however many messages there are.
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::{At, limit};
 use crate::ledger::{DeadLetter, LedgerError, Message};
@@ -19,7 +19,7 @@ use crate::model::Millis;
 /// Columns of a message, in the order that [`message`] reads them.
 macro_rules! columns {
     () => {
-        "id, tenant, function, qualifier, created, due, tries, source, trace, event"
+        "id, tenant, function, qualifier, created, due, tries, source, trace, key, event"
     };
 }
 
@@ -61,7 +61,7 @@ pub(super) fn enqueue(connection: &Connection, message: &Message) -> Result<(), 
     let sql = concat!(
         "INSERT INTO messages (",
         columns!(),
-        ") VALUES (:id, :tenant, :function, :qualifier, :created, :due, :tries, :source, :trace, :event)"
+        ") VALUES (:id, :tenant, :function, :qualifier, :created, :due, :tries, :source, :trace, :key, :event)"
     );
     insert(connection, sql, message)
 }
@@ -71,7 +71,7 @@ pub(super) fn enqueue_new(connection: &Connection, message: &Message) -> Result<
     let sql = concat!(
         "INSERT INTO messages (",
         columns!(),
-        ") SELECT :id, :tenant, :function, :qualifier, :created, :due, :tries, :source, :trace, :event
+        ") SELECT :id, :tenant, :function, :qualifier, :created, :due, :tries, :source, :trace, :key, :event
            WHERE NOT EXISTS (SELECT 1 FROM dead_letters WHERE id = :id)
            ON CONFLICT (id) DO NOTHING"
     );
@@ -89,6 +89,7 @@ fn insert(connection: &Connection, sql: &str, message: &Message) -> Result<(), L
         ":tries": message.tries,
         ":source": message.source,
         ":trace": message.trace,
+        ":key": message.key,
         ":event": message.event,
     })?;
     Ok(())
@@ -168,6 +169,15 @@ pub(super) fn backlog(
     Ok((count.unsigned_abs(), oldest.map(|At(at)| at)))
 }
 
+pub(super) fn length(connection: &Connection) -> Result<(u64, Option<Millis>), LedgerError> {
+    let mut count = connection.prepare_cached("SELECT count(*) FROM messages")?;
+    let count: i64 = count.query_row([], |row| row.get(0))?;
+    // Numbers are given in the order in which messages come.
+    let sql = "SELECT created FROM messages ORDER BY number LIMIT 1";
+    let oldest = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    Ok((count.unsigned_abs(), oldest.map(|At(at)| at)))
+}
+
 pub(super) fn dead_letters(
     connection: &Connection,
     tenant: &str,
@@ -203,6 +213,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         tries: row.get(6)?,
         source: row.get(7)?,
         trace: row.get(8)?,
-        event: row.get(9)?,
+        key: row.get(9)?,
+        event: row.get(10)?,
     })
 }

@@ -32,6 +32,7 @@ CREATE TABLE messages (
     tries        INTEGER NOT NULL,
     source       TEXT NOT NULL,
     trace        TEXT NOT NULL,
+    key          TEXT NOT NULL,
     event        BLOB NOT NULL,
     FOREIGN KEY (tenant, function) REFERENCES functions (tenant, name) ON DELETE CASCADE
 ) STRICT;
@@ -51,6 +52,7 @@ CREATE TABLE dead_letters (
     tries     INTEGER NOT NULL,
     source    TEXT NOT NULL,
     trace     TEXT NOT NULL,
+    key       TEXT NOT NULL,
     buried    INTEGER NOT NULL,
     reason    TEXT NOT NULL,
     event     BLOB NOT NULL,

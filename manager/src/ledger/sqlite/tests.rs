@@ -70,6 +70,7 @@ fn message(id: &str, due: Millis) -> Message {
         tries: 0,
         source: String::new(),
         trace: "Root=1".into(),
+        key: "k".into(),
     }
 }
 

@@ -100,8 +100,8 @@ fn fifty_threads_lose_nothing_and_do_nothing_twice() {
 fn the_queue_is_found_by_its_indices() {
     let (_directory, ledger) = ledger();
     let fill = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 100000)
-         INSERT INTO messages (id, tenant, function, qualifier, created, due, tries, source, trace, event)
-         SELECT 'm' || n, 'acme', 'f', '$LATEST', n, n, 0, '', '', x'7b7d' FROM n";
+         INSERT INTO messages (id, tenant, function, qualifier, created, due, tries, source, trace, key, event)
+         SELECT 'm' || n, 'acme', 'f', '$LATEST', n, n, 0, '', '', '', x'7b7d' FROM n";
     lock(&ledger.writer).execute(fill, []).unwrap();
     assert_eq!(ledger.lease(100_000, 200_000, 10).unwrap().len(), 10);
     assert_eq!(ledger.next_due().unwrap(), Some(11));
