@@ -247,12 +247,13 @@ const POOLS = [
   ["booting", "Booting", "Being started ahead"],
   ["leaving", "Leaving", "Being reset or ended"],
   ["waiting", "Calls waiting", "Calls that wait for a machine"],
+  ["queue", "Queued", "Asynchronous calls that wait or are being made"],
 ];
 const CHANGE_BADGES = { Busy: "good", Dead: "", Draining: "", Warm: "warn", Booting: "warn" };
 
 async function pollTop(mine) {
   const top = await mine.json("/calve/v1/top");
-  const counts = { ...top.machines, waiting: top.waiting };
+  const counts = { ...top.machines, waiting: top.waiting, queue: top.queue };
   for (const [key] of POOLS) {
     const tile = $(`pool-${key}`);
     const text = String(counts[key] ?? 0);
@@ -473,6 +474,8 @@ function showAnswer(name, headers, result, took) {
     ["Seen from here", millis(took)],
     ["Request", headers.get("x-amzn-requestid"), "mono"],
   ];
+  const record = { hit: "from its record", joined: "of the same call, which was under way" }[headers.get("x-calve-idempotent")];
+  if (record) facts.push(["Answer", record]);
   if (headers.get("x-calve-state-lost")) facts.push(["State", "lost: the machine of before is gone"]);
   $("answer-facts").replaceChildren(...factList(facts));
   showText($("answer-result"), indent(result), "The function gave nothing back.");
@@ -682,7 +685,7 @@ function time(at) {
 
 function factList(facts) {
   return facts.map(([term, text, kind]) =>
-    el("div", {}, el("dt", {}, term), el("dd", { class: kind }, text ?? "–")));
+    el("div", {}, el("dt", {}, term), el("dd", { class: kind }, text || "–")));
 }
 
 // ---- Signing in and out ----------------------------------------------------------------------------------------
