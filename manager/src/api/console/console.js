@@ -154,7 +154,6 @@ async function repeat(mine, pause, work) {
     if (!document.hidden && !paused) {
       try {
         await work(mine);
-        works();
       } catch (error) {
         failed(mine, error);
       }
@@ -163,21 +162,15 @@ async function repeat(mine, pause, work) {
   }
 }
 
-const troubles = new Map(); // what does not work just now, by who noticed
-
-function failed(mine, error, who = "poll") {
+/** Says that something does not work just now. */
+function failed(mine, error) {
   if (mine.over) return;
-  if (error.isAboutKey) return signOut(error);
-  troubles.set(who, error);
-  showTroubles();
+  if (error.isAboutKey) signOut(error);
+  else showProblem($("problem"), error);
 }
 
-function works(who = "poll") {
-  if (troubles.delete(who)) showTroubles();
-}
-
-function showTroubles() {
-  showProblem($("problem"), troubles.values().next().value);
+function works() {
+  showProblem($("problem"), null);
 }
 
 /** Reads server-sent events (WHATWG HTML, "Parsing an event stream"). EventSource cannot send a key. */
@@ -214,7 +207,6 @@ async function follow(mine) {
       const response = await mine.ask("/calve/v1/events");
       wait = 500;
       showLink("live");
-      works("events");
       for await (const { kind, data } of events(response)) {
         if (mine.over) return;
         if (kind === "machine") noteChange(JSON.parse(data));
@@ -256,9 +248,9 @@ async function pollTop(mine) {
   const counts = { ...top.machines, waiting: top.waiting, queue: top.queue };
   for (const [key] of POOLS) {
     const tile = $(`pool-${key}`);
-    const text = String(counts[key] ?? 0);
+    const text = String(counts[key] ?? "–");
     if (tile.textContent !== text) tile.textContent = text;
-    tile.parentElement.classList.toggle("none", text === "0");
+    tile.parentElement.classList.toggle("none", !counts[key]);
   }
 }
 
@@ -710,8 +702,7 @@ async function signIn(id, secret, wasIn = false) {
     await mine.json("/calve/v1/top");
   } catch (error) {
     if (!wasIn || error.isAboutKey) return signOut(error);
-    troubles.set("poll", error);
-    showTroubles();
+    failed(mine, error);
   } finally {
     $("enter").removeAttribute("aria-disabled");
   }
@@ -726,6 +717,7 @@ async function signIn(id, secret, wasIn = false) {
   follow(mine);
   repeat(mine, POLL, async (mine) => {
     await Promise.all([pollTop(mine), pollCalls(mine)]);
+    works();
   });
   repeat(mine, LIST, listFunctions);
 }
@@ -735,7 +727,8 @@ async function listFunctions(mine) {
     await pollFunctions(mine);
   } catch (error) {
     if (mine.over || error.isAboutKey) return failed(mine, error);
-    showProblem($("functions-problem"), error);
+    // Nobody is told twice that the host does not answer.
+    if (error.status) showProblem($("functions-problem"), error);
   }
 }
 
@@ -744,8 +737,7 @@ function signOut(why = null) {
   session?.ended.abort();
   session = null;
   sessionStorage.removeItem(STORE);
-  troubles.clear();
-  showTroubles();
+  works();
   rows.clear();
   policies.clear();
   calls.clear();
