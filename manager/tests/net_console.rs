@@ -156,6 +156,24 @@ fn the_page_fits_any_width_in_either_scheme() {
 
 #[test]
 #[ignore = "needs a browser"]
+fn a_host_that_is_gone_is_said_to_be_gone() {
+    let host = Served::start();
+    host.create("greet", "python3.11", "");
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", host.address));
+    sign_in(&browser, &host.key.id, &host.key.secret);
+    browser.shows("#link", &["live"]);
+    browser.shows("tr[data-function=greet]", &["Active"]);
+    host.stop();
+    browser.shows("#link", &["connection lost"]);
+    browser.shows("#problem", &["does not answer", "calve serve"]);
+    // What was known is still shown, and the key is kept for when it is back.
+    browser.shows("tr[data-function=greet]", &["Active"]);
+    assert_eq!(browser.run("return sessionStorage.length"), 1);
+}
+
+#[test]
+#[ignore = "needs a browser"]
 fn the_browser_refuses_what_is_not_of_the_page() {
     let host = Served::start();
     for path in ["/", "/console.css", "/console.js", "/console.svg"] {

@@ -90,7 +90,7 @@ impl Instance for Machine {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) key: AccessKey,
-    _runtime: Runtime,
+    runtime: Runtime,
     _folder: tempfile::TempDir,
 }
 
@@ -108,7 +108,12 @@ impl Served {
             });
             (address, key)
         });
-        Self { address, key, _runtime: runtime, _folder: folder }
+        Self { address, key, runtime, _folder: folder }
+    }
+
+    /// Ends it, with every connection.
+    pub(crate) fn stop(self) {
+        self.runtime.shutdown_background();
     }
 
     pub(crate) fn get(&self, path: &str) -> http::Answer {
