@@ -26,6 +26,8 @@ pub(crate) struct Browser {
 struct Driver {
     child: Child,
     address: SocketAddr,
+    /// What both leave behind: removed when they have ended.
+    _folder: tempfile::TempDir,
 }
 
 impl Browser {
@@ -166,8 +168,11 @@ impl Drop for Browser {
 
 impl Driver {
     fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", folder.path())
+            .env("HOME", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -181,7 +186,7 @@ impl Driver {
         // What it says from now on is read by nobody, and must not make it wait.
         std::thread::spawn(move || lines.count());
         let port = port.expect("chromedriver says its port");
-        Self { child, address: (Ipv4Addr::LOCALHOST, port).into() }
+        Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), _folder: folder }
     }
 
     /// A command's value, or the error.
