@@ -1,8 +1,10 @@
 //! The HTTP doors.
 
+mod console;
 mod error;
 mod invoke;
 mod lambda;
+mod openapi;
 mod own;
 mod server;
 mod shape;
@@ -11,5 +13,5 @@ mod watch;
 
 pub use error::ApiError;
 pub use lambda::BODY_MOST;
-pub use server::{router, serve};
+pub use server::{listen, router, serve};
 pub(crate) use time::timestamp;

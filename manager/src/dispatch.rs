@@ -10,6 +10,7 @@
 
 mod desk;
 mod job;
+mod ready;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::desk::{Desk, News};
 pub use self::job::{Job, Served, Unserved};
 use self::job::{Tether, Ticket};
+use self::ready::Ready;
 use crate::engine::Engine;
 use crate::model::Millis;
 use crate::schedule::{Code, MachineId, RequestId, Settings, State};
@@ -58,6 +60,7 @@ pub struct Dispatcher {
     changes: broadcast::Sender<Change>,
     born: Instant,
     numbers: Arc<std::sync::atomic::AtomicU64>,
+    ready: Arc<Ready>,
 }
 
 /// Changes that a slow watcher may be behind before it misses some.
@@ -69,7 +72,8 @@ impl Dispatcher {
         let (desk, news) = mpsc::unbounded_channel();
         let (changes, _) = broadcast::channel(CHANGES);
         let born = Instant::now();
-        let dispatcher = Self { desk, changes, born, numbers: Arc::default() };
+        let dispatcher =
+            Self { desk, changes, born, numbers: Arc::default(), ready: Arc::default() };
         tokio::spawn(Desk::new(engine, settings, dispatcher.clone()).run(news));
         dispatcher
     }
@@ -101,6 +105,11 @@ impl Dispatcher {
     /// Ends the machines of a snapshot.
     pub fn retire(&self, snapshot: &str) {
         self.tell(News::Retire { snapshot: snapshot.into() });
+    }
+
+    /// Machines of a snapshot that have started and are not being ended.
+    pub fn ready(&self, snapshot: &str) -> usize {
+        self.ready.count(snapshot)
     }
 
     /// What machines there are.

@@ -153,14 +153,16 @@ impl Host {
         let queue = Queue::default();
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
+        let catalog = Arc::new(Catalog::open(ledger.clone())?);
+        let dispatcher = Dispatcher::start(engine.clone(), settings.machines);
         let control = Arc::new(Control::new(Parts {
-            catalog: Arc::new(Catalog::open(ledger.clone())?),
+            catalog: catalog.clone(),
             codes: Arc::new(CodeStore::open(data.join("code"))?),
             keyring: keyring.clone(),
             region: settings.region.clone(),
             builds,
             retired,
-            readiness: Arc::new(()),
+            readiness: Arc::new(provisions::Ready::new(&catalog, &dispatcher)),
         }));
         let (catalog, accounts) = (control.catalog().clone(), keyring.clone());
         let events = Events::open(events::Parts {
@@ -177,7 +179,7 @@ impl Host {
         let host = Arc::new(Self {
             keyring,
             control,
-            dispatcher: Dispatcher::start(engine.clone(), settings.machines),
+            dispatcher,
             engine,
             queue,
             sources: Mutex::new(Some(sources)),

@@ -1,6 +1,7 @@
 //! The HTTP server: connections, their bounds, and how it ends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::shape::shape;
-use super::{ApiError, invoke, lambda, own, watch};
+use super::{ApiError, console, invoke, lambda, openapi, own, watch};
 use crate::auth::authenticate;
 use crate::host::Host;
 
@@ -26,6 +27,22 @@ const CONNECTIONS: usize = 4096;
 const HEAD: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted: as many as may be open, since clients come in bursts.
+const BACKLOG: u32 = 4096;
+
+/// Listens at an address, in the async runtime that this is called in.
+///
+/// # Errors
+///
+/// When it is taken, or not ours.
+pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A host that starts anew does not wait for the connections of the one before to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
 
 /// Every route of a host.
 pub fn router(host: &Arc<Host>) -> Router {
@@ -40,6 +57,7 @@ pub fn router(host: &Arc<Host>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(keyring, authenticate));
     let open = watch::open_routes().with_state(host.clone());
+    let open = open.merge(console::open_routes()).merge(openapi::open_routes());
     open.merge(closed).layer(from_fn(shape)).layer(from_fn_with_state(host.clone(), count))
 }
 

@@ -201,6 +201,7 @@ impl Desk {
                 }
             }
             Action::Changed { machine, code, state } => {
+                self.dispatcher.ready.note(machine, &code, state);
                 // Nobody watches, most of the time.
                 let _ = self.dispatcher.changes.send(Change { machine, code, state });
             }

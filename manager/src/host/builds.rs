@@ -21,7 +21,7 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
     let weak = Arc::downgrade(host);
     let unbuilt = host.control.unbuilt();
     let permits = Arc::new(Semaphore::new(host.settings.builds.max(1)));
-    let busy = Arc::new(Mutex::new(HashSet::new()));
+    let busy = Busy::default();
     tokio::spawn(async move {
         let mut unbuilt = unbuilt.into_iter();
         loop {
@@ -38,13 +38,11 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
             spawn_blocking(move || {
                 let _permit = permit;
                 // One that is being built is looked at again when that is done.
-                if !lock(&busy).insert(job.clone()) {
-                    return;
-                }
+                let Some(turn) = Turn::take(&busy, &job) else { return };
                 while let Some(plan) = host.control.plan(&job) {
                     host.build(&job, &plan);
                 }
-                lock(&busy).remove(&job);
+                drop(turn);
                 // Between the last look and this, one may have come that was sent away.
                 if let Some(plan) = host.control.plan(&job) {
                     host.build(&job, &plan);
@@ -54,8 +52,29 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
     });
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The jobs that somebody is at.
+type Busy = Arc<Mutex<HashSet<BuildJob>>>;
+
+/// A job that is ours until this is dropped, be it by a panic.
+struct Turn<'a> {
+    busy: &'a Busy,
+    job: &'a BuildJob,
+}
+
+impl<'a> Turn<'a> {
+    fn take(busy: &'a Busy, job: &'a BuildJob) -> Option<Self> {
+        lock(busy).insert(job.clone()).then_some(Self { busy, job })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(self.busy).remove(self.job);
+    }
+}
+
+fn lock(busy: &Busy) -> std::sync::MutexGuard<'_, HashSet<BuildJob>> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Host {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Host, code_of};
+use crate::catalog::Catalog;
+use crate::control::Readiness;
+use crate::dispatch::Dispatcher;
 use crate::model::Function;
 use crate::schedule::Code;
 
@@ -61,6 +64,27 @@ impl Host {
         for (code, count) in wanted_of(function) {
             self.dispatcher.provision(code, count, tenant.quota.memory_mib);
         }
+    }
+}
+
+/// What there is of what is to be ready, for the control plane.
+pub(super) struct Ready {
+    catalog: Arc<Catalog>,
+    dispatcher: Dispatcher,
+}
+
+impl Ready {
+    pub(super) fn new(catalog: &Arc<Catalog>, dispatcher: &Dispatcher) -> Self {
+        Self { catalog: catalog.clone(), dispatcher: dispatcher.clone() }
+    }
+}
+
+impl Readiness for Ready {
+    fn ready(&self, tenant: &str, function: &str, qualifier: &str) -> u32 {
+        let function = self.catalog.get(tenant, function);
+        let code = function.and_then(|function| ready_code(&function, qualifier));
+        let ready = code.map_or(0, |code| self.dispatcher.ready(&code.snapshot));
+        u32::try_from(ready).unwrap_or(u32::MAX)
     }
 }
 

@@ -171,7 +171,7 @@ impl Host {
                 "requestId": message.id,
                 "functionArn": self.arn(message),
                 "condition": condition,
-                "approximateInvokeCount": message.tries + 1,
+                "approximateInvokeCount": message.tries + u32::from(invoked.is_some()),
             },
             "requestPayload": serde_json::from_slice(&message.event).unwrap_or(Value::Null),
             "responseContext": response,

@@ -8,7 +8,6 @@ use calve_manager::api;
 use calve_manager::engine::FleetEngine;
 use calve_manager::host::{Host, HostError};
 use calve_snapshots::Store;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::args::Serve;
@@ -48,8 +47,7 @@ pub(crate) fn run(place: &Place, args: Serve) -> Result<(), Failure> {
 async fn serve(settings: Settings, fleet: Fleet, store: Store) -> Result<(), Failure> {
     let engine = Arc::new(FleetEngine::new(fleet, store, images::Cached));
     let listen = settings.listen;
-    let listener = TcpListener::bind(listen).await;
-    let listener = listener.map_err(|e| Failure::of(Status::Usage, &e).about(listen))?;
+    let listener = api::listen(listen).map_err(|e| Failure::of(Status::Usage, &e).about(listen))?;
     let at = listener.local_addr().unwrap_or(listen);
     let host = Host::open(settings.host, engine)?;
     first_key(&host)?;

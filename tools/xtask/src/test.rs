@@ -5,7 +5,7 @@
 //! | unit, documentation and other integration tests | here, by `cargo test` |
 //! | `kvm_*` | here, if /dev/kvm opens: tiny guests that any KVM can run |
 //! | `qemu_*` | here: they boot a lab themselves |
-//! | `net_*` | here: they fetch packages |
+//! | `net_*` | here: they fetch packages, or need some of Debian's |
 //! | `lab_*` | in the lab: they need Linux guests, hence a KVM with hardware behind it |
 //!
 //! Then every fuzz target runs for a few seconds.
@@ -13,6 +13,7 @@
 //! Tests of the last four kinds are `#[ignore]`d for `cargo test`, which cannot know where it runs.
 
 pub(crate) mod bootstrap;
+mod browser;
 mod clients;
 mod interpreters;
 mod labs;
@@ -88,6 +89,10 @@ pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> anyhow::Resul
             continue;
         }
         step(&target.to_string());
+        if let Err(error) = browser::ensure_for(&target.name) {
+            failures.push(format!("{target}: {error:#}"));
+            continue;
+        }
         // timeout(1) passes on the signal by which we end it.
         let mut test = command("timeout", &target.folder);
         test.args(["--kill-after=10", &LIMIT.to_string()]).arg(&target.program);
