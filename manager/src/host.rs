@@ -146,6 +146,7 @@ impl Host {
         // Whoever held leases held the lock, too.
         ledger.release_all()?;
         let keyring = Arc::new(Keyring::open(ledger.clone())?);
+        make_folder(&data.join("files"))?;
         let resources = Resources::open(&data.join("files"));
         let resources =
             resources.map_err(|source| HostError::Folder { path: data.join("files"), source })?;
