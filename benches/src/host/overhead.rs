@@ -57,6 +57,7 @@ fn turn(address: SocketAddr, request: &str, options: &Options) -> anyhow::Result
 /// What is measured of each case.
 struct Figures {
     whole: Measured,
+    sent: Measured,
     called: Measured,
     returned: Measured,
     late: Measured,
@@ -71,6 +72,10 @@ impl Figures {
             whole: of(
                 "host_overhead",
                 "request due → answer read, without the function's own time",
+            ),
+            sent: of(
+                "host_overhead_sent",
+                "the same from when it was sent, if a connection was free when it was due",
             ),
             called: of("host_overhead_before", "request due → function called"),
             returned: of("host_overhead_after", "function returned → answer read"),
@@ -99,6 +104,8 @@ impl Figures {
         for shot in &counted {
             let Shot { due, sent, called, returned, read, .. } = *shot;
             self.whole.samples.push(micros(due, read) - micros(called, returned));
+            let began = if shot.awaited { sent } else { due };
+            self.sent.samples.push(micros(began, read) - micros(called, returned));
             self.called.samples.push(micros(due, called));
             self.returned.samples.push(micros(returned, read));
             if shot.awaited {
@@ -113,7 +120,7 @@ impl Figures {
         }
     }
 
-    fn done(self) -> [Measured; 5] {
-        [self.whole, self.called, self.returned, self.late, self.rate]
+    fn done(self) -> [Measured; 6] {
+        [self.whole, self.sent, self.called, self.returned, self.late, self.rate]
     }
 }
