@@ -14,6 +14,9 @@ pub(crate) struct Facts {
     pub(crate) kernel: String,
     /// Modules behind /dev/kvm.
     pub(crate) kvm: String,
+    /// Processes that ran or waited to run, mean of the last minute: others slow down whoever measures.
+    #[serde(default)]
+    pub(crate) load: String,
 }
 
 impl Facts {
@@ -30,6 +33,7 @@ impl Facts {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").trim().into(),
             kvm: modules.into_iter().filter(loaded).collect::<Vec<_>>().join(", "),
+            load: read("/proc/loadavg").split(' ').next().unwrap_or_default().into(),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod facts;
 mod floor;
 mod functions;
+mod host;
 mod html;
 mod linux;
 mod native;
@@ -17,8 +18,6 @@ mod samples;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-
-use crate::samples::Run;
 
 /// What users wait for, measured.
 #[derive(Parser)]
@@ -41,6 +40,17 @@ enum Task {
     },
     /// Linux guests; needs a KVM with hardware behind it, or the lab
     Linux(linux::Options),
+    /// The function host, without machines: what it adds to a call, and how it starts
+    Host(host::Options),
+    /// A process of `host`: makes requests on a schedule
+    #[command(hide = true)]
+    Load,
+    /// A process of `host`: opens a data folder
+    #[command(hide = true)]
+    Open {
+        /// The folder
+        data: PathBuf,
+    },
     /// Tables on standard output and a page, from what was measured
     Report {
         /// What `native` and `linux` have printed
@@ -56,11 +66,17 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Native { samples, floor } => print(&native::measure(samples, floor)?),
         Task::Linux(options) => print(&linux::measure(&options)?),
+        Task::Host(options) => {
+            let run = host::measure(&options)?;
+            if options.json { print(&run) } else { report::show(&run) }
+        }
+        Task::Load => host::load(),
+        Task::Open { data } => host::open(&data),
         Task::Report { runs, html } => report::make(&runs, html.as_deref()),
     }
 }
 
-fn print(run: &Run) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(run)?);
+fn print<T: serde::Serialize>(what: &T) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(what)?);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tables for a terminal, and ratios where two subjects did the same in one run.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -31,19 +32,26 @@ pub(crate) fn make(files: &[PathBuf], page: Option<&Path>) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Prints the table of what was measured.
+pub(crate) fn show(run: &Run) -> anyhow::Result<()> {
+    std::io::stdout().write_all(table(run).as_bytes())?;
+    Ok(())
+}
+
 fn table(run: &Run) -> String {
     let facts = &run.facts;
     let mut text = format!(
-        "\n{} ({}, {} processors, Linux {}, {})\n",
-        facts.place, facts.processor, facts.processors, facts.kernel, facts.kvm
+        "\n{} ({}, {} processors, Linux {}, {}; load {})\n",
+        facts.place, facts.processor, facts.processors, facts.kernel, facts.kvm, facts.load
     );
     text += &format!(
-        "{:28} {:22} {:12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
+        "{:28} {:22} {:12} {:>12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
         "operation",
         "case",
         "subject",
         "p50",
         "p99",
+        "max",
         "p99/p50",
         "n",
         "failures",
@@ -55,12 +63,13 @@ fn table(run: &Run) -> String {
             measured.percentile(percent).map_or("-".into(), |value| format!("{value:.1} {unit}"))
         };
         text += &format!(
-            "{:28} {:22} {:12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
+            "{:28} {:22} {:12} {:>12} {:>12} {:>12} {:>8} {:>6} {:>8}  {}\n",
             measured.operation,
             measured.case,
             measured.subject,
             figure(50),
             figure(99),
+            figure(100),
             spread(measured),
             measured.samples.len(),
             measured.failures,

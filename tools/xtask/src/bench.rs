@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: what users wait for, beside the bare-KVM floor and a peer.
 //!
 //! ```text
-//!  native (this machine) ─┐
-//!  linux (here or in lab) ┴─► target/bench/*.json ──► tables, target/bench/report.html
+//!  native, host (this machine) ─┐
+//!  linux (here or in lab) ──────┴─► target/bench/*.json ──► tables, target/bench/report.html
 //! ```
 
 use std::fs::{self, File};
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// Thaws in a row, for the tail of their distribution
     #[arg(long, value_name = "N", default_value_t = 300)]
     thaws: u32,
-    /// Tiny guests only
+    /// Tiny guests only, and the function host
     #[arg(long)]
     native: bool,
 }
@@ -66,6 +66,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     let mut native = command(&program, &workspace.root());
     native.args(["native", "--samples", &samples]).args(floor);
     files.push(measure(&mut native, &folder, "native")?);
+
+    step("the function host");
+    let mut host = command(&program, &workspace.root());
+    files.push(measure(host.args(["host", "--json"]), &folder, "host")?);
 
     if !options.native {
         if !demo::has_virtualization()? {
