@@ -37,16 +37,18 @@ fn same(one: &kvm_irqchip, two: &kvm_irqchip) -> bool {
 }
 
 /// Has an I/O APIC that is being loaded deliver an edge at `pin` in the same call: KVM injects whatever the state that
-/// it is given says is pending (Linux `arch/x86/kvm/ioapic.c`, `kvm_set_ioapic`). A pin that the guest has masked stays
-/// as it is: an edge there would be lost. The line is high afterwards.
+/// it is given says is pending (Linux `arch/x86/kvm/ioapic.c`, `kvm_set_ioapic`). A pin that the guest has masked, or
+/// does not take edges at, stays as it is. The line is high afterwards.
 fn pend(chip: &mut kvm_irqchip, pin: u32) {
     /// Redirection entry, bit 16 (Intel 82093AA, §3.2.4).
     const MASKED: u64 = 1 << 16;
+    /// Bit 15: level-triggered. A line that stays high would interrupt for ever.
+    const LEVEL: u64 = 1 << 15;
     // SAFETY: both are plain integers, valid whatever the bytes are.
     let mut ioapic = unsafe { chip.chip.ioapic };
     let entry = usize::try_from(pin).ok().and_then(|pin| ioapic.redirtbl.get(pin));
     // SAFETY: as above.
-    let listens = entry.is_some_and(|entry| unsafe { entry.bits } & MASKED == 0);
+    let listens = entry.is_some_and(|entry| unsafe { entry.bits } & (MASKED | LEVEL) == 0);
     if listens {
         ioapic.irr |= 1 << pin;
         chip.chip.ioapic = ioapic;

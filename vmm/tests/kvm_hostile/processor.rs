@@ -62,8 +62,8 @@ fn exits_without_end_can_be_stopped_at_any_of_them() {
         .output(1, 0x80, 7)
         .input(4, 0xcf8)
         .load(4, register(DISK, 0), NOWHERE)
-        .load(8, HOLE_START, NOWHERE)
-        .store(2, HOLE_START + 1, 3)
+        .load(8, HOLE_START + 0x1000, NOWHERE)
+        .store(2, HOLE_START + 0x1001, 3)
         .add(ROUNDS, 1)
         .repeat_from(0);
     let mut host = Host::new(&script);
