@@ -144,11 +144,20 @@ impl Scheduler {
             Some(State::Resetting) => State::Idle,
             _ => return false,
         };
-        if let Some(provision) = self.provision_of(machine) {
+        let wanted = self.provision_of(machine).map_or(0, |provision| {
             provision.failures = 0;
-        }
+            provision.wanted as usize
+        });
+        let snapshot = self.machines.get(machine).map(|machine| machine.code.snapshot.clone());
         self.change(now, machine, state);
         self.serve(now);
+        // Fewer are wanted than when it was begun, and nobody waits for one: what was never called does not become idle.
+        let surplus = |snapshot: &Arc<str>| self.machines.warm_of(snapshot) > wanted;
+        if self.machines.state(machine) == Some(State::Warm)
+            && snapshot.as_ref().is_some_and(surplus)
+        {
+            self.destroy(now, machine);
+        }
         true
     }
 
@@ -210,6 +219,7 @@ impl Scheduler {
 
     /// Keeps `wanted` machines of `code` ready from now on, within the memory that its tenant may have, MiB.
     pub fn provision(&mut self, now: Millis, code: &Arc<Code>, wanted: u32, allowed_mib: u64) {
+        let wanted = if self.draining { 0 } else { wanted };
         let snapshot = code.snapshot.clone();
         if wanted == 0 {
             self.provisions.remove(&snapshot);
@@ -271,7 +281,9 @@ impl Scheduler {
     /// When something is due next, if nothing happens before.
     pub fn next_tick(&self) -> Option<Millis> {
         let idle = self.machines.longest_idle().map(|since| since + self.settings.idle_ms);
-        let again = self.provisions.values().filter_map(|provision| provision.paused).min();
+        // While somebody waits, nothing is made ready for others.
+        let again = self.provisions.values().filter(|_| self.waiting.len() == 0);
+        let again = again.filter_map(|provision| provision.paused).min();
         [self.waiting.next_expiry(), self.routes.next_expiry(), idle, again]
             .into_iter()
             .flatten()
@@ -409,6 +421,10 @@ impl Scheduler {
 
     /// Starts what should be ready, of spare room only: nobody is ended for that.
     fn refill(&mut self, now: Millis) {
+        // What becomes free is for whoever waits.
+        if self.waiting.len() > 0 {
+            return;
+        }
         let due = self.provisions.values_mut().filter(|provision| provision.paused <= Some(now));
         let missing = due.map(|provision| {
             provision.paused = None;

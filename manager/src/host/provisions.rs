@@ -28,25 +28,28 @@ pub(super) fn start(host: &Arc<Host>) {
     });
 }
 
-type Wanted = HashMap<Arc<str>, (Arc<Code>, u32)>;
+/// Code, machines, and the memory that the tenant may have, MiB.
+type Wanted = HashMap<Arc<str>, (Arc<Code>, u32, u64)>;
 
 impl Host {
     /// Tells the scheduler what is new; returns what is wanted now, by snapshot.
     fn provision(&self, before: &Wanted) -> Wanted {
         let mut wanted = Wanted::new();
         for function in self.control.catalog().all() {
-            let theirs = wanted_of(&function).into_iter();
-            wanted.extend(theirs.map(|(code, count)| (code.snapshot.clone(), (code, count))));
+            let Some(tenant) = self.keyring.tenant(&function.tenant) else { continue };
+            for (code, count) in wanted_of(&function) {
+                wanted.insert(code.snapshot.clone(), (code, count, tenant.quota.memory_mib));
+            }
         }
-        for (snapshot, (code, _)) in before {
+        for (snapshot, (code, ..)) in before {
             if !wanted.contains_key(snapshot) {
                 self.dispatcher.provision(code.clone(), 0, 0);
             }
         }
-        for (snapshot, (code, count)) in &wanted {
-            let same = before.get(snapshot).is_some_and(|before| *before == (code.clone(), *count));
-            if let Some(tenant) = self.keyring.tenant(&code.tenant).filter(|_| !same) {
-                self.dispatcher.provision(code.clone(), *count, tenant.quota.memory_mib);
+        for (snapshot, new) in &wanted {
+            if before.get(snapshot) != Some(new) {
+                let (code, count, allowed_mib) = new.clone();
+                self.dispatcher.provision(code, count, allowed_mib);
             }
         }
         wanted

@@ -109,6 +109,9 @@ impl Machines {
             State::Booting => {
                 if let Some(count) = self.booting.get_mut(&snapshot) {
                     *count -= 1;
+                    if *count == 0 {
+                        self.booting.remove(&snapshot);
+                    }
                 }
             }
             State::Warm => remove(&mut self.warm, &snapshot, id),

@@ -332,3 +332,28 @@ fn who_no_longer_wants_it_leaves_the_queue() {
     s.finished(2, 1, true);
     assert_eq!(done(&mut s), [run(1, 1, Origin::New), run(3, 1, Origin::Idle)]);
 }
+
+#[test]
+fn what_is_provisioned_no_more_by_the_time_it_has_booted_ends() {
+    let code = code("t1", "f", "s1", Reuse::Fresh);
+    let mut s = small(10);
+    s.provision(0, &code, 3, 1000);
+    s.provision(1, &code, 1, 1000);
+    done(&mut s);
+    (1..=3).for_each(|machine| drop(s.ready(2, machine)));
+    assert_eq!(done(&mut s), [Action::Destroy { machine: 2 }, Action::Destroy { machine: 3 }]);
+    assert_eq!(s.count(State::Warm), 1);
+}
+
+#[test]
+fn nothing_is_made_ready_while_somebody_waits() {
+    let (one, two) = (code("t1", "f", "s1", Reuse::Fresh), code("t2", "f", "s1", Reuse::Fresh));
+    let mut s = small(1);
+    s.request(0, request(1, &one));
+    s.request(0, request(2, &one));
+    s.provision(0, &two, 1, 1000);
+    s.finished(1, 1, true);
+    s.gone(1, 1);
+    let expected = [run(1, 1, Origin::New), Action::Destroy { machine: 1 }, run(2, 2, Origin::New)];
+    assert_eq!(done(&mut s), expected);
+}
