@@ -9,12 +9,11 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::auth::Keyring;
 use crate::catalog::Catalog;
@@ -101,14 +100,14 @@ pub struct Host {
     pub(crate) control: Arc<Control>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) events: Arc<Events>,
     sources: Mutex<Option<Sources>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) percentiles: Percentiles,
     pub(crate) recents: Recents,
     pub(crate) idempotent: Idempotent<Attempt>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     /// Held for as long as this lives.
     _lock: File,
 }
@@ -150,7 +149,7 @@ impl Host {
         let resources = Resources::open(&data.join("files"));
         let resources =
             resources.map_err(|source| HostError::Folder { path: data.join("files"), source })?;
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
         let catalog = Arc::new(Catalog::open(ledger.clone())?);
@@ -188,7 +187,7 @@ impl Host {
             percentiles: Percentiles::new(),
             recents: Recents::default(),
             idempotent: Idempotent::new(ledger.clone(), Arc::new(resources), LEASE),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             ledger,
             settings,
             _lock: lock,
@@ -212,12 +211,17 @@ impl Host {
 
     /// Whether it is being shut down.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
+        *self.draining.borrow()
+    }
+
+    /// Becomes true when it is being shut down.
+    pub(crate) fn end(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Takes no more calls and waits for those that there are, for so long at most. Whether all are done.
     pub async fn drain(&self, most: Duration) -> bool {
-        self.draining.store(true, Ordering::SeqCst);
+        self.draining.send_replace(true);
         self.queue.stop();
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).take();
         let stopped = async {

@@ -43,7 +43,17 @@ pub trait Ledger: Send + Sync + 'static {
     /// Takes a message in; [`LedgerError::Exists`] if one with its id waits.
     fn enqueue(&self, message: &Message) -> Result<(), LedgerError>;
     /// Up to `most` messages that are due and that nobody has a lease on, oldest due first, leased until `until`.
-    fn lease(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Message>, LedgerError>;
+    fn lease(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Message>, LedgerError> {
+        self.lease_but(now, until, most, &[])
+    }
+    /// The same, of other tenants than these.
+    fn lease_but(
+        &self,
+        now: Millis,
+        until: Millis,
+        most: usize,
+        tenants: &[String],
+    ) -> Result<Vec<Message>, LedgerError>;
     /// Removes a message that is done with. Here and below no error if there is none: its function may have been removed.
     fn acknowledge(&self, id: &str) -> Result<(), LedgerError>;
     /// Ends the lease on a message, which is due again at `due` with `tries` made.
@@ -59,6 +69,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn backlog(&self, tenant: &str, function: &str) -> Result<(u64, Option<Millis>), LedgerError>;
     /// Messages of all functions that wait or are being delivered, and the time at which the oldest was taken in.
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError>;
+    /// How many dead letters a function has.
+    fn dead(&self, tenant: &str, function: &str) -> Result<u64, LedgerError>;
     /// Dead letters of a function, newest first, at most `most`.
     fn dead_letters(
         &self,

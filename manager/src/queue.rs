@@ -46,6 +46,8 @@ pub(crate) struct Queue {
     stopped: AtomicBool,
     /// Messages that were delivered, by tenant and function, since the start.
     done: Mutex<HashMap<(String, String), u64>>,
+    /// Messages that are being delivered, by tenant.
+    under_way: Mutex<HashMap<String, u32>>,
 }
 
 impl Default for Queue {
@@ -58,6 +60,7 @@ impl Default for Queue {
             most,
             stopped: AtomicBool::new(false),
             done: Mutex::default(),
+            under_way: Mutex::default(),
         }
     }
 }
@@ -91,9 +94,47 @@ impl Queue {
         done.get(&(tenant.to_owned(), function.to_owned())).copied().unwrap_or(0)
     }
 
+    /// Tenants that have half of all deliveries under way: the rest is for others.
+    fn sated(&self) -> Vec<String> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = (self.most / 2).max(1);
+        under_way
+            .iter()
+            .filter(|(_, count)| **count >= share)
+            .map(|(tenant, _)| tenant.clone())
+            .collect()
+    }
+
+    /// A message of a tenant is delivered from now on, until what this returns is dropped.
+    fn begin(self: &Arc<Self>, tenant: &str) -> UnderWay {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        *under_way.entry(tenant.to_owned()).or_default() += 1;
+        UnderWay { queue: self.clone(), tenant: tenant.to_owned() }
+    }
+
     fn count(&self, message: &Message) {
         let key = (message.tenant.clone(), message.function.clone());
         *self.done.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
+    }
+}
+
+/// A message that is being delivered.
+struct UnderWay {
+    queue: Arc<Queue>,
+    tenant: String,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut under_way = self.queue.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = under_way.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.tenant);
+            }
+        }
+        drop(under_way);
+        self.queue.wake();
     }
 }
 
@@ -109,12 +150,15 @@ pub(crate) fn start(host: &Arc<Host>) {
             if host.queue.stopped.load(Ordering::SeqCst) {
                 return;
             }
-            let most = permits.available_permits().min(BATCH);
+            let (queue, sated) = (host.queue.clone(), host.queue.sated());
+            // Not more than a tenant's share at once, so that one is seen to have it.
+            let most = permits.available_permits().min(BATCH).min((queue.most as usize / 2).max(1));
+            let waits_for_a_share = !sated.is_empty();
             let leasing = host.clone();
             let leased = spawn_blocking(move || {
                 let now = now();
                 let until = now + u64::try_from(LEASE.as_millis()).unwrap_or(0);
-                let messages = leasing.ledger.lease(now, until, most)?;
+                let messages = leasing.ledger.lease_but(now, until, most, &sated)?;
                 let next = if messages.is_empty() { leasing.ledger.next_due()? } else { Some(now) };
                 Ok::<_, crate::ledger::LedgerError>((messages, next))
             });
@@ -128,21 +172,24 @@ pub(crate) fn start(host: &Arc<Host>) {
                 Err(_) => return,
             };
             if messages.is_empty() {
-                let pause = next.map(|due| Duration::from_millis(due.saturating_sub(now())));
-                let waiting = host.clone();
+                // What is due may be of one who has a share: then its end wakes us.
+                let due = next.map(|due| Duration::from_millis(due.saturating_sub(now())));
+                let due = due.unwrap_or(Duration::from_secs(3600));
+                let pause = if waits_for_a_share { due.max(PAUSE) } else { due };
+                // The host is not kept alive by this.
                 drop(host);
                 tokio::select! {
-                    () = waiting.queue.more.notified() => {}
-                    () = sleep(pause.unwrap_or(Duration::from_secs(3600))) => {}
+                    () = queue.more.notified() => {}
+                    () = sleep(pause) => {}
                 }
                 continue;
             }
             for message in messages {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
-                let host = host.clone();
+                let (host, under_way) = (host.clone(), queue.begin(&message.tenant));
                 tokio::spawn(async move {
                     host.deliver(message).await;
-                    drop(permit);
+                    drop((permit, under_way));
                 });
             }
         }

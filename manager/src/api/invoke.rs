@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::ApiError;
 use crate::auth::Caller;
 use crate::engine::{EngineError, chain};
+use crate::events::MOST_WAITING;
 use crate::host::{Host, now};
 use crate::idempotent::{KEY_HEADER, OwnKey};
 use crate::invoke::{Invocation, Invoked, Replay};
@@ -169,9 +170,19 @@ impl Request {
             key: key.map(|key| key.as_str().to_owned()).unwrap_or_default(),
         };
         let keeping = host.clone();
-        let kept = spawn_blocking(move || keeping.ledger.enqueue(&message)).await;
-        match kept {
-            Ok(Ok(())) => {
+        let kept = spawn_blocking(move || {
+            let (waiting, _) = keeping.ledger.backlog(&message.tenant, &message.function)?;
+            if waiting >= MOST_WAITING {
+                return Ok(false);
+            }
+            keeping.ledger.enqueue(&message).map(|()| true)
+        });
+        match kept.await {
+            Ok(Ok(false)) => Err(ApiError::throttled(
+                format!("Rate Exceeded: {MOST_WAITING} asynchronous calls of {name} wait already"),
+                60,
+            )),
+            Ok(Ok(true)) => {
                 host.queue.wake();
                 Ok(StatusCode::ACCEPTED.into_response())
             }

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -16,7 +17,8 @@ use crate::auth::Caller;
 use crate::engine::chain;
 use crate::host::{Host, now};
 use crate::idempotent::Idempotency;
-use crate::model::{Policy, Reuse, Routing};
+use crate::ledger::LedgerError;
+use crate::model::{Millis, Policy, Reuse, Routing};
 
 /// Calls that are shown at most.
 const MOST: usize = 100;
@@ -84,34 +86,52 @@ async fn queue(
     let done = host.queue.done(&caller.tenant, &name);
     let looked = spawn_blocking(move || {
         let (waiting, oldest) = host.ledger.backlog(&caller.tenant, &name)?;
-        let dead = host.ledger.dead_letters(&caller.tenant, &name, usize::MAX >> 1)?.len();
+        let dead = host.ledger.dead(&caller.tenant, &name)?;
         let oldest_age_ms = oldest.map(|oldest| now().saturating_sub(oldest));
         let state = json!({ "waiting": waiting, "dead": dead, "done": done, "oldest_age_ms": oldest_age_ms });
-        Ok::<_, crate::ledger::LedgerError>(state)
+        Ok::<_, LedgerError>(state)
     });
     answered(looked.await)
+}
+
+/// Bytes of events that are shown at most.
+const MOST_BYTES: usize = 4 << 20;
+
+/// A dead letter as it is shown. Its event is written as it was, not taken apart.
+#[derive(Serialize)]
+struct Letter {
+    request: String,
+    qualifier: String,
+    created_ms: Millis,
+    buried_ms: Millis,
+    tries: u32,
+    reason: String,
+    event: Option<Box<RawValue>>,
 }
 
 async fn dead_letters(
     State(host): State<Arc<Host>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Letter>>, ApiError> {
     let (name, _) = host.control.named(&caller.tenant, &name, None)?;
     let looked = spawn_blocking(move || {
         let letters = host.ledger.dead_letters(&caller.tenant, &name, MOST)?;
-        let shown = letters.iter().map(|letter| {
-            json!({
-                "request": letter.message.id,
-                "qualifier": letter.message.qualifier,
-                "created_ms": letter.message.created,
-                "buried_ms": letter.buried,
-                "tries": letter.message.tries,
-                "reason": letter.reason,
-                "event": serde_json::from_slice::<Value>(&letter.message.event).unwrap_or(Value::Null),
-            })
+        let mut bytes = 0;
+        let shown = letters.into_iter().take_while(|letter| {
+            bytes += letter.message.event.len();
+            bytes <= MOST_BYTES
         });
-        Ok::<_, crate::ledger::LedgerError>(Value::Array(shown.collect()))
+        let shown = shown.map(|letter| Letter {
+            request: letter.message.id,
+            qualifier: letter.message.qualifier,
+            created_ms: letter.message.created,
+            buried_ms: letter.buried,
+            tries: letter.message.tries,
+            reason: letter.reason,
+            event: serde_json::from_slice(&letter.message.event).ok(),
+        });
+        Ok::<_, LedgerError>(shown.collect())
     });
     answered(looked.await)
 }
@@ -190,9 +210,9 @@ fn missing(name: &str) -> ApiError {
 }
 
 /// What was found in the ledger.
-fn answered(
-    looked: Result<Result<Value, crate::ledger::LedgerError>, tokio::task::JoinError>,
-) -> Result<Json<Value>, ApiError> {
+fn answered<T>(
+    looked: Result<Result<T, LedgerError>, tokio::task::JoinError>,
+) -> Result<Json<T>, ApiError> {
     match looked {
         Ok(Ok(value)) => Ok(Json(value)),
         Ok(Err(error)) => {

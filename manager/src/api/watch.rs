@@ -64,11 +64,15 @@ async fn events(
     State(host): State<Arc<Host>>,
     Extension(caller): Extension<Caller>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let changes =
-        stream::unfold((host.dispatcher.watch(), caller), |(mut changes, caller)| async {
-            let event = next(&mut changes, &caller).await?;
-            Some((Ok(event), (changes, caller)))
-        });
+    // Ends with the host, which would wait for its connection otherwise.
+    let watching = (host.dispatcher.watch(), host.end(), caller);
+    let changes = stream::unfold(watching, |(mut changes, mut end, caller)| async {
+        let event = tokio::select! {
+            event = next(&mut changes, &caller) => event?,
+            _ = end.wait_for(|end| *end) => return None,
+        };
+        Some((Ok(event), (changes, end, caller)))
+    });
     Sse::new(changes).keep_alive(KeepAlive::default())
 }
 

@@ -190,6 +190,9 @@ impl Ledger for MemoryLedger {
     fn remove_key(&self, _: &str) -> Done<bool> {
         Ok(false)
     }
+    fn dead(&self, _: &str, _: &str) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
         Ok((0, None))
     }
@@ -199,7 +202,13 @@ impl Ledger for MemoryLedger {
     fn enqueue(&self, _: &Message) -> Done {
         Ok(())
     }
-    fn lease(&self, _: Millis, _: Millis, _: usize) -> Done<Vec<Message>> {
+    fn lease_but(
+        &self,
+        _: Millis,
+        _: Millis,
+        _: usize,
+        _: &[String],
+    ) -> Result<Vec<Message>, LedgerError> {
         Ok(Vec::new())
     }
     fn acknowledge(&self, _: &str) -> Done {

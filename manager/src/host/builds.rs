@@ -37,15 +37,13 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
             let busy = busy.clone();
             spawn_blocking(move || {
                 let _permit = permit;
-                // One that is being built is looked at again when that is done.
-                let Some(turn) = Turn::take(&busy, &job) else { return };
-                while let Some(plan) = host.control.plan(&job) {
-                    host.build(&job, &plan);
-                }
-                drop(turn);
-                // Between the last look and this, one may have come that was sent away.
-                if let Some(plan) = host.control.plan(&job) {
-                    host.build(&job, &plan);
+                // One that is being built is looked at again when that is done: also after the turn was given back, for
+                // one that came and was sent away in between.
+                while host.control.plan(&job).is_some() {
+                    let Some(_turn) = Turn::take(&busy, &job) else { return };
+                    while let Some(plan) = host.control.plan(&job) {
+                        host.build(&job, &plan);
+                    }
                 }
             });
         }

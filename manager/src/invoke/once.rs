@@ -108,6 +108,10 @@ fn copy(attempt: &Result<Invoked, ApiError>) -> Result<Invoked, ApiError> {
     let answer = match &invoked.answer {
         Ok(answer) => Ok(answer.clone()),
         Err(EngineError::TimedOut) => Err(EngineError::TimedOut),
+        Err(EngineError::Snapshot { snapshot, source }) => {
+            let (snapshot, source) = (snapshot.clone(), chain(&**source).into());
+            Err(EngineError::Snapshot { snapshot, source })
+        }
         Err(error) => Err(EngineError::Machine(chain(error).into())),
     };
     Ok(Invoked {

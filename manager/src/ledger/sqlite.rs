@@ -112,8 +112,14 @@ impl Ledger for SqliteLedger {
         self.write(|t| queue::enqueue(t, message))
     }
 
-    fn lease(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Message>, LedgerError> {
-        self.write(|t| queue::lease(t, now, until, most))
+    fn lease_but(
+        &self,
+        now: Millis,
+        until: Millis,
+        most: usize,
+        tenants: &[String],
+    ) -> Result<Vec<Message>, LedgerError> {
+        self.write(|c| queue::lease(c, now, until, most, tenants))
     }
 
     fn acknowledge(&self, id: &str) -> Result<(), LedgerError> {
@@ -142,6 +148,10 @@ impl Ledger for SqliteLedger {
 
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
         self.read(queue::length)
+    }
+
+    fn dead(&self, tenant: &str, function: &str) -> Result<u64, LedgerError> {
+        self.read(|c| queue::dead(c, tenant, function))
     }
 
     fn dead_letters(

@@ -82,15 +82,22 @@ impl Host {
         invoked: &Result<Invoked, ApiError>,
     ) -> Fate {
         let tries = message.tries + 1;
+        let again_or_dead = || {
+            if tries > settings.retries {
+                return Fate::Dead("RetriesExhausted".into());
+            }
+            let pause = self.settings.retry * 2_u32.saturating_pow(tries - 1);
+            Fate::Again(pause, tries, AsyncOutcome::Retried)
+        };
         match invoked {
             Ok(Invoked { answer: Ok(answer), .. }) if answer.result.is_ok() => Fate::Done,
             // The function's own failure, or its time was over.
-            Ok(Invoked { answer: Ok(_) | Err(EngineError::TimedOut), .. }) => {
-                if tries > settings.retries {
-                    return Fate::Dead("RetriesExhausted".into());
-                }
-                let pause = self.settings.retry * 2_u32.saturating_pow(tries - 1);
-                Fate::Again(pause, tries, AsyncOutcome::Retried)
+            Ok(Invoked { answer: Ok(_) | Err(EngineError::TimedOut), .. }) => again_or_dead(),
+            // It may have been the function that took its machine down.
+            Ok(Invoked { answer: Err(EngineError::Machine(_)), machine, .. })
+                if !machine.is_empty() =>
+            {
+                again_or_dead()
             }
             Ok(Invoked { answer: Err(EngineError::Request(_)), .. }) => {
                 Fate::Dead("InvalidRequest".into())
@@ -203,8 +210,14 @@ impl Host {
             tracing::warn!(request = %message.id, destination, "there is no such destination");
             return Ok(());
         };
+        // Each round adds to the id, which has bounds: calls that make themselves again end.
+        let id = format!("{}-{why}", message.id);
+        if id.len() > calve_proto::limits::MAX_ID || function == message.function {
+            tracing::warn!(request = %message.id, destination, "a call that makes itself again ends here");
+            return Ok(());
+        }
         let forwarded = Message {
-            id: format!("{}-{why}", message.id),
+            id,
             function,
             qualifier,
             event,

@@ -53,7 +53,13 @@ impl Ledger for Memory {
     fn enqueue(&self, _: &Message) -> Done {
         Ok(())
     }
-    fn lease(&self, _: Millis, _: Millis, _: usize) -> Done<Vec<Message>> {
+    fn lease_but(
+        &self,
+        _: Millis,
+        _: Millis,
+        _: usize,
+        _: &[String],
+    ) -> Result<Vec<Message>, LedgerError> {
         Ok(Vec::new())
     }
     fn acknowledge(&self, _: &str) -> Done {
@@ -105,6 +111,9 @@ impl Ledger for Memory {
         Ok(String::new())
     }
 
+    fn dead(&self, _: &str, _: &str) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
         Ok((0, None))
     }

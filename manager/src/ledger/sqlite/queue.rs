@@ -40,6 +40,17 @@ pub(super) const LEASE: &str = concat!(
     ", number"
 );
 
+/// The same, but for some tenants: walks past what they have waiting.
+pub(super) const LEASE_BUT: &str = concat!(
+    "UPDATE messages SET leased_until = ?2 WHERE number IN
+         (SELECT number FROM messages WHERE leased_until = 0 AND due <= ?1
+          AND tenant NOT IN (SELECT value FROM json_each(?4))
+          ORDER BY due, number LIMIT ?3)
+     RETURNING ",
+    columns!(),
+    ", number"
+);
+
 /// When something can be leased.
 pub(super) const NEXT_DUE: &str = "SELECT MIN(at) FROM (
          SELECT MIN(due) AS at FROM messages WHERE leased_until = 0 UNION ALL
@@ -100,13 +111,20 @@ pub(super) fn lease(
     now: Millis,
     until: Millis,
     most: usize,
+    but: &[String],
 ) -> Result<Vec<Message>, LedgerError> {
     connection.prepare_cached(END_LEASES)?.execute([At(now)])?;
-    let mut statement = connection.prepare_cached(LEASE)?;
-    let rows = statement.query_map(params![At(now), At(until), limit(most)], |row| {
-        Ok((row.get::<_, i64>("number")?, message(row)?))
-    })?;
-    let mut leased = rows.collect::<Result<Vec<_>, _>>()?;
+    let numbered = |row: &Row<'_>| Ok((row.get::<_, i64>("number")?, message(row)?));
+    let mut leased = if but.is_empty() {
+        let mut statement = connection.prepare_cached(LEASE)?;
+        let rows = statement.query_map(params![At(now), At(until), limit(most)], numbered)?;
+        rows.collect::<Result<Vec<_>, _>>()?
+    } else {
+        let but = serde_json::json!(but).to_string();
+        let mut statement = connection.prepare_cached(LEASE_BUT)?;
+        let rows = statement.query_map(params![At(now), At(until), limit(most), but], numbered)?;
+        rows.collect::<Result<Vec<_>, _>>()?
+    };
     // RETURNING knows no order.
     leased.sort_by_key(|(number, message)| (message.due, *number));
     Ok(leased.into_iter().map(|(_, message)| message).collect())
@@ -176,6 +194,17 @@ pub(super) fn length(connection: &Connection) -> Result<(u64, Option<Millis>), L
     let sql = "SELECT created FROM messages ORDER BY number LIMIT 1";
     let oldest = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
     Ok((count.unsigned_abs(), oldest.map(|At(at)| at)))
+}
+
+pub(super) fn dead(
+    connection: &Connection,
+    tenant: &str,
+    function: &str,
+) -> Result<u64, LedgerError> {
+    let sql = "SELECT COUNT(*) FROM dead_letters WHERE tenant = ?1 AND function = ?2";
+    let count: i64 =
+        connection.prepare_cached(sql)?.query_row([tenant, function], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
 }
 
 pub(super) fn dead_letters(
