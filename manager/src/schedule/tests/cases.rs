@@ -340,7 +340,7 @@ fn what_is_provisioned_no_more_by_the_time_it_has_booted_ends() {
     s.provision(0, &code, 3, 1000);
     s.provision(1, &code, 1, 1000);
     done(&mut s);
-    (1..=3).for_each(|machine| drop(s.ready(2, machine)));
+    assert!((1..=3).all(|machine| s.ready(2, machine)));
     assert_eq!(done(&mut s), [Action::Destroy { machine: 2 }, Action::Destroy { machine: 3 }]);
     assert_eq!(s.count(State::Warm), 1);
 }
