@@ -121,9 +121,10 @@ impl Socket {
         let packet = loop {
             match packet::receive(self.0.as_fd(), &mut buffer, flags) {
                 Ok(packet) => break packet,
-                Err(Errno::EINTR) => {}
+                // The latter of a peer that has gone without reading everything: told once, and before what it has
+                // sent (Linux net/unix/af_unix.c, `unix_release_sock`). Its last words say why it has gone.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(Errno::EAGAIN) => return Ok(None),
-                Err(Errno::ECONNRESET) => return Err(ControlError::Closed),
                 Err(e) => return Err(ControlError::Io(e.into())),
             }
         };

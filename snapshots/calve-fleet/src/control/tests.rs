@@ -58,6 +58,17 @@ fn the_end_of_a_peer_comes_after_its_last_message() {
     assert!(matches!(b.send(&Command::Pause, &[]), Err(ControlError::Closed)));
 }
 
+/// The kernel reports such an end before what was sent, once.
+#[test]
+fn so_does_that_of_a_peer_that_has_not_read_everything() {
+    let (a, b) = Socket::pair().unwrap();
+    a.send(&thaw(), &[]).unwrap();
+    b.send(&thaw(), &[]).unwrap();
+    drop(b);
+    a.receive::<Command>().unwrap();
+    assert!(matches!(a.receive::<Command>(), Err(ControlError::Closed)));
+}
+
 #[test]
 fn nothing_waits_for_a_peer_that_does_not_read() {
     let (a, _b) = Socket::pair().unwrap();
