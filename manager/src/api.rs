@@ -1,5 +1,6 @@
 //! The HTTP doors.
 
+mod action;
 mod console;
 mod error;
 mod invoke;
@@ -11,6 +12,7 @@ mod shape;
 mod time;
 mod watch;
 
+pub(crate) use action::{asked, blocking};
 pub use error::ApiError;
 pub use lambda::BODY_MOST;
 pub use server::{listen, router, serve};

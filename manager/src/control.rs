@@ -15,15 +15,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::ApiError;
 use crate::auth::{Caller, Keyring};
 use crate::catalog::Catalog;
+use crate::clock::now;
 use crate::codes::{CodeStore, CodesError};
-use crate::model::{Function, LATEST, Millis, Tenant, Version};
+use crate::model::{Function, LATEST, Tenant, Version};
 
 mod account;
 mod aliases;
@@ -257,10 +257,4 @@ fn number_of_version(function: &Function, text: &str) -> Option<Option<u32>> {
 /// A parameter that has to be there.
 fn required<T>(name: &str, value: Option<T>) -> Result<T, ApiError> {
     value.ok_or_else(|| ApiError::invalid(format!("{name} is missing")))
-}
-
-/// The time.
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -26,10 +26,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+pub use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::{Function, Millis};
 
@@ -70,17 +70,6 @@ pub type Lookup = Arc<dyn Fn(&str, &str) -> Option<Arc<Function>> + Send + Sync>
 
 /// Finds a tenant's account.
 pub type Accounts = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// Tells the time.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
-
-/// The time of this machine.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
 
 /// What event sources are made of.
 pub struct Parts {

@@ -10,13 +10,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use crate::auth::Keyring;
 use crate::catalog::Catalog;
+use crate::clock;
 use crate::codes::{CodeStore, CodesError};
 use crate::control::{Control, Parts};
 use crate::dispatch::Dispatcher;
@@ -26,7 +27,6 @@ use crate::idempotent::{Idempotent, Resources};
 use crate::invoke::Attempt;
 use crate::ledger::{Ledger, LedgerError, SqliteLedger};
 use crate::metrics::{Metrics, Percentiles};
-use crate::model::Millis;
 use crate::schedule;
 
 mod builds;
@@ -170,7 +170,7 @@ impl Host {
             accounts: Arc::new(move |tenant| Some(accounts.tenant(tenant)?.account.clone())),
             files: data.join("files"),
             region: settings.region.clone(),
-            clock: events::system_clock(),
+            clock: Arc::new(clock::now),
             arrived: queue.bell(),
         })?;
         let sources = Sources::start(events.clone())
@@ -247,10 +247,4 @@ fn lock(data: &Path) -> Result<File, HostError> {
         Err(TryLockError::WouldBlock) => Err(HostError::Taken(data.into())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

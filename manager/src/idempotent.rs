@@ -40,7 +40,7 @@ mod tests;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -52,14 +52,12 @@ pub use self::policy::{
     check_name,
 };
 pub use self::resources::{LARGEST_RESOURCE, Resources};
+pub use crate::clock::Clock;
+use crate::clock::now;
 use crate::ledger::{Ledger, LedgerError};
-use crate::model::Millis;
 
 /// The longest patience that makes a difference: a day.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What tells the time. All hosts with one ledger must have the same, or nearly.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// Answers calls from their records, or has them run. Cheap to clone. `F` is what a failed call comes back with; everybody
 /// who waited for it has a clone.
@@ -126,7 +124,7 @@ pub enum RunError {
 impl<F: Clone + Send + Sync + 'static> Idempotent<F> {
     /// Keeps records and leases in `ledger`; a lease that its host does not extend ends after `lease`.
     pub fn new(ledger: Arc<dyn Ledger>, resources: Arc<Resources>, lease: Duration) -> Self {
-        Self::with_clock(ledger, resources, lease, Arc::new(wall))
+        Self::with_clock(ledger, resources, lease, Arc::new(now))
     }
 
     /// The same, by another clock.
@@ -173,10 +171,4 @@ impl<F: Clone + Send + Sync + 'static> Idempotent<F> {
             }
         }
     }
-}
-
-/// Milliseconds since 1970. A clock that is set before that stands still.
-fn wall() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

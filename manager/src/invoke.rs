@@ -10,10 +10,11 @@ pub(crate) use once::Attempt;
 use bytes::Bytes;
 
 use crate::api::ApiError;
+use crate::clock::now;
 use crate::control::Target;
 use crate::dispatch::{Job, Served, Unserved};
 use crate::engine::{Answer, EngineError, chain};
-use crate::host::{Host, Recent, code_of, now};
+use crate::host::{Host, Recent, code_of};
 use crate::idempotent::{Idempotency, OwnKey};
 use crate::metrics::{FailureKind, Outcome, Start};
 use crate::model::{Function, Reuse, Tenant};

@@ -19,11 +19,13 @@
 //! | [`package`] | uploaded zip files become folders |
 //! | [`idempotent`] | work that is unchanged is not done again |
 //! | [`metrics`] | what the host counts and measures |
+//! | [`clock`] | what time it is |
 //! | [`engine`] | what runs functions: the trait, and the fleet behind it |
 
 pub mod api;
 pub mod auth;
 pub mod catalog;
+pub mod clock;
 pub mod codes;
 pub mod control;
 pub mod dispatch;

@@ -19,7 +19,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::host::{Host, now};
+use crate::clock::now;
+use crate::host::Host;
 use crate::ledger::Message;
 use crate::metrics::AsyncOutcome;
 

@@ -10,6 +10,7 @@ use axum::{Extension, body::Body};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use calve_proto::limits::MAX_BODY;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -18,15 +19,14 @@ use uuid::Uuid;
 
 use super::ApiError;
 use crate::auth::Caller;
+use crate::clock::now;
 use crate::engine::{EngineError, chain};
 use crate::events::MOST_WAITING;
-use crate::host::{Host, now};
+use crate::host::Host;
 use crate::idempotent::{KEY_HEADER, OwnKey};
 use crate::invoke::{Invocation, Invoked, Replay};
 use crate::ledger::{LedgerError, Message};
 
-/// The largest event of a call that is waited for: AWS Lambda's 6 MB.
-const MOST: usize = 6 << 20;
 /// The largest event of an asynchronous call: AWS Lambda's 1 MB.
 const MOST_ASYNC: usize = 1 << 20;
 /// The longest routing value and trace header.
@@ -126,7 +126,7 @@ struct Request {
 impl Request {
     /// Makes the call and waits for it.
     async fn answer(self, headers: &HeaderMap) -> Result<Response, ApiError> {
-        let event = event(self.event, MOST).await?;
+        let event = event(self.event, MAX_BODY).await?;
         let route = header(headers, "x-calve-route").map(str::to_owned);
         if route.as_ref().is_some_and(|route| route.is_empty() || route.len() > LONGEST) {
             return Err(ApiError::invalid(format!("X-Calve-Route: 1 to {LONGEST} bytes")));

@@ -14,8 +14,9 @@ use tokio::task::spawn_blocking;
 
 use super::ApiError;
 use crate::auth::Caller;
+use crate::clock::now;
 use crate::engine::chain;
-use crate::host::{Host, now};
+use crate::host::Host;
 use crate::idempotent::Idempotency;
 use crate::ledger::LedgerError;
 use crate::model::{Millis, Policy, Reuse, Routing};

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::mint;
+use crate::clock::now;
 use crate::ledger::{Ledger, LedgerError};
-use crate::model::{AccessKey, Millis, Quota, Tenant};
+use crate::model::{AccessKey, Quota, Tenant};
 
 /// The least time between two looks for unknown keys.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
@@ -212,9 +213,4 @@ fn check_name(name: &str) -> Result<(), KeyringError> {
         && !name.starts_with('-')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if good { Ok(()) } else { Err(KeyringError::Name(name.to_owned())) }
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }

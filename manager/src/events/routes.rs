@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::{Events, MOST_PUT};
-use crate::api::ApiError;
+use crate::api::{ApiError, asked, blocking};
 use crate::auth::Caller;
 
 mod mappings;
@@ -72,11 +72,7 @@ impl Context {
         self,
         action: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let done = tokio::task::spawn_blocking(move || action(&self)).await;
-        done.unwrap_or_else(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "an action panicked");
-            Err(ApiError::internal())
-        })
+        blocking(move || action(&self)).await
     }
 }
 
@@ -84,12 +80,7 @@ impl FromRequestParts<Arc<Events>> for Context {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, events: &Arc<Events>) -> Result<Self, ApiError> {
-        let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
-            tracing::error!("a request got here that nobody has authenticated");
-            return Err(ApiError::internal());
-        };
-        let Query(query) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| ApiError::invalid(format!("the query cannot be read: {error}")))?;
+        let (caller, query) = asked(parts)?;
         Ok(Self { events: events.clone(), caller, query })
     }
 }

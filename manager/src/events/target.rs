@@ -1,6 +1,7 @@
 //! How requests about sources name functions: name, partial ARN or ARN, each with a qualifier or without.
 
 use crate::api::ApiError;
+use crate::control::reference::Scope;
 use crate::model::{Function, LATEST};
 
 /// A function and one of its versions or aliases.
@@ -42,8 +43,8 @@ impl Target {
 
     /// Its ARN; that of the function alone where `$LATEST` is meant.
     pub(super) fn arn(name: &str, qualifier: &str, region: &str, account: &str) -> String {
-        let function = format!("arn:aws:lambda:{region}:{account}:function:{name}");
-        if qualifier == LATEST { function } else { format!("{function}:{qualifier}") }
+        let qualifier = Some(qualifier).filter(|qualifier| *qualifier != LATEST);
+        Scope { region, account }.arn(name, qualifier)
     }
 }
 

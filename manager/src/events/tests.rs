@@ -36,7 +36,7 @@ const REGION: &str = "eu-central-1";
 
 impl Host {
     fn new() -> Self {
-        Self::with_clock(system_clock())
+        Self::with_clock(Arc::new(crate::clock::now))
     }
 
     fn with_clock(clock: Clock) -> Self {

@@ -7,7 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Host, now};
+use super::Host;
+use crate::clock::now;
 
 /// How often keys are read again: one that was removed by another process works for so long.
 const KEYS: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ledger::SqliteLedger;
+use crate::model::Millis;
 use crate::model::{Code, Configuration, Function, LATEST, Policy, State, Update, Version};
 
 /// How long leases are.

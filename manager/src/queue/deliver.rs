@@ -9,8 +9,9 @@ use tokio::task::spawn_blocking;
 
 use super::Fate;
 use crate::api::ApiError;
+use crate::clock::now;
 use crate::engine::EngineError;
-use crate::host::{Host, now};
+use crate::host::Host;
 use crate::idempotent::OwnKey;
 use crate::invoke::{Invocation, Invoked};
 use crate::ledger::{LedgerError, Message};

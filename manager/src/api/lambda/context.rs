@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::BODY_MOST;
-use crate::api::ApiError;
+use crate::api::{ApiError, asked, blocking};
 use crate::auth::Caller;
 use crate::control::Control;
 use crate::control::page::Paging;
@@ -56,11 +56,7 @@ impl Context {
         self,
         action: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let done = tokio::task::spawn_blocking(move || action(&self)).await;
-        done.unwrap_or_else(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "an action panicked");
-            Err(ApiError::internal())
-        })
+        blocking(move || action(&self)).await
     }
 }
 
@@ -75,12 +71,7 @@ impl FromRequestParts<Arc<Control>> for Context {
             Ok(state) => state,
             Err(never) => match never {},
         };
-        let Some(caller) = parts.extensions.get::<Caller>().cloned() else {
-            tracing::error!("a request got here that nobody has authenticated");
-            return Err(ApiError::internal());
-        };
-        let Query(query) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| ApiError::invalid(format!("the query cannot be read: {error}")))?;
+        let (caller, query) = asked(parts)?;
         Ok(Self { control, caller, query, origin: origin(parts) })
     }
 }

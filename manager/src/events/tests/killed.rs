@@ -15,7 +15,7 @@ async fn host_that_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = PathBuf::from(folder);
     let ledger = Arc::new(SqliteLedger::open(&folder.join("ledger")).unwrap());
-    let events = open(&folder, &ledger, &Arc::default(), system_clock());
+    let events = open(&folder, &ledger, &Arc::default(), Arc::new(crate::clock::now));
     let _sources = Sources::start(events).unwrap();
     std::future::pending::<()>().await;
 }
