@@ -118,7 +118,8 @@ impl Limiter {
     pub(crate) fn cgroup(&self, shape: Shape) -> Result<Option<Limited>, CgroupError> {
         let Some((cgroups, limits)) = &self.0 else { return Ok(None) };
         let cgroup = cgroups.make(&limits.of(shape))?;
-        Ok(Some(Limited { cgroup, memory: limits.memory(shape), copy: shape.memory_bytes() }))
+        let (memory, copy) = (limits.memory(shape), shape.memory_bytes());
+        Ok(Some(Limited { cgroup, memory, copy, cpu_weight: limits.cpu_weight }))
     }
 }
 
@@ -130,9 +131,22 @@ pub(crate) struct Limited {
     pub(crate) memory: u64,
     /// Bytes that a copy of the machine's memory takes.
     copy: u64,
+    cpu_weight: u32,
 }
 
 impl Limited {
+    /// Has it give way to every worker that has something to do. Where a share is small already it is no larger after.
+    pub(crate) fn give_way(&self) -> Result<(), CgroupError> {
+        /// The least there is.
+        const LEAST: u32 = 1;
+        self.cgroup.weigh(LEAST)
+    }
+
+    /// Ends that: its share is what its limits say.
+    pub(crate) fn take_its_share(&self) -> Result<(), CgroupError> {
+        self.cgroup.weigh(self.cpu_weight)
+    }
+
     /// Room for a copy of the machine's memory, which is the worker's until whoever gets it has read it.
     pub(crate) fn allow_copy(&mut self) -> Result<(), CgroupError> {
         if let Some(copy) = Some(std::mem::take(&mut self.copy)).filter(|&copy| copy > 0) {

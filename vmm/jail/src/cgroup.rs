@@ -164,7 +164,7 @@ impl Cgroups {
         const PERIOD: u64 = 100_000;
         let quota = PERIOD * u64::from(limits.cpu_percent) / 100;
         cgroup.set("cpu.max", &format!("{quota} {PERIOD}"))?;
-        cgroup.set("cpu.weight", &limits.cpu_weight.to_string())?;
+        cgroup.weigh(limits.cpu_weight)?;
         cgroup.set("pids.max", &limits.processes.to_string())?;
         for line in &limits.io {
             cgroup.set("io.max", line)?;
@@ -235,6 +235,15 @@ impl Cgroup {
     /// Where the kernel refuses.
     pub fn limit_memory(&self, bytes: u64) -> Result<(), CgroupError> {
         self.set("memory.max", &bytes.to_string())
+    }
+
+    /// Sets another share of the processors, 1 to 10,000 as in [`Limits::cpu_weight`].
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    pub fn weigh(&self, cpu_weight: u32) -> Result<(), CgroupError> {
+        self.set("cpu.weight", &cpu_weight.to_string())
     }
 
     /// What its limits have done to it.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use calve_vmm::layout::{VIRTIO_BASE, VIRTIO_WINDOW};
 use calve_vmm::memory::GuestMemory;
 use calve_vmm::{
-    Access, Attachments, Boot, Disk, Exit, HostPorts, Hypervisor, Machine, MachineState, Shape,
-    Shell, VsockHost,
+    Access, Attachments, Boot, Disk, Exit, HostPorts, Hypervisor, Machine, MachineError,
+    MachineState, Shape, Shell, VsockHost,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -107,16 +107,30 @@ impl Host {
     /// What the guest has left behind can be frozen, and goes on in another machine.
     #[track_caller]
     pub(crate) fn can_be_frozen_and_thawed(&mut self) {
-        self.machine.pause().unwrap();
-        let sections = self.machine.save().unwrap().to_sections().unwrap();
+        self.goes_on_elsewhere().unwrap();
+    }
+
+    /// The same of a guest that may die of what it did at any moment, there or here.
+    #[track_caller]
+    pub(crate) fn can_be_frozen_and_thawed_or_dies(&mut self) {
+        match self.goes_on_elsewhere() {
+            Ok(()) | Err(MachineError::Ended(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn goes_on_elsewhere(&mut self) -> Result<(), MachineError> {
+        self.machine.pause()?;
+        let sections = self.machine.save()?.to_sections().unwrap();
         let state = MachineState::try_from(&sections[..]).unwrap();
         let memory = self.machine.memory_file().unwrap();
         let shell = Shell::new(&Hypervisor::open().unwrap(), state.shape()).unwrap();
         let devices = attachments(&self.disks, &Door::default(), &self.output);
         let mut clone = common::thaw(shell, &state, memory, devices).unwrap();
-        clone.resume().unwrap();
-        clone.pause().unwrap();
-        clone.save().unwrap();
+        clone.resume()?;
+        clone.pause()?;
+        clone.save().map(|_| ())
     }
 
     /// Whether the disks are what they were.

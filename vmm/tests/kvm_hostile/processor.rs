@@ -164,7 +164,7 @@ proptest! {
             std::thread::yield_now();
         }
         if host.machine.exit().is_none() {
-            host.can_be_frozen_and_thawed();
+            host.can_be_frozen_and_thawed_or_dies();
         }
         drop(host);
         before.has_grown_by_at_most(Cost { descriptors: 0, threads: 0, kib: 8 << 10 });

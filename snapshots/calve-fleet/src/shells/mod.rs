@@ -23,7 +23,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::cancel::Canceller;
 use crate::error::WorkerError;
-use crate::worker::{Nursery, Worker};
+use crate::worker::{Haste, Nursery, Worker};
 use demand::Demand;
 
 /// How many shells of a shape wait for content: never fewer than `least` for longer than a birth
@@ -109,7 +109,9 @@ impl Shells {
         loop {
             let taken = self.shared.state().kinds.entry(shape).or_default().ready.pop();
             self.shared.wake();
-            let Some(mut ready) = taken else { return Ok((self.shared.birth(shape)?, false)) };
+            let Some(mut ready) = taken else {
+                return Ok((self.shared.birth(shape, Haste::Awaited)?, false));
+            };
             if ready.worker.is_fit() {
                 return Ok((ready.worker, true));
             }
@@ -119,7 +121,7 @@ impl Shells {
     /// Makes shells until `count` are ready, and waits for them.
     pub(crate) fn prepare(&self, shape: Shape, count: usize) -> Result<(), WorkerError> {
         let started = Instant::now();
-        let births = (self.ready(shape)..count).map(|_| self.shared.birth(shape));
+        let births = (self.ready(shape)..count).map(|_| self.shared.birth(shape, Haste::Awaited));
         // All at once first: each becomes a shell while the others do.
         let born = births.collect::<Result<Vec<_>, _>>()?;
         for mut worker in born {
@@ -162,8 +164,8 @@ impl Drop for Shells {
 }
 
 impl Shared {
-    fn birth(&self, shape: Shape) -> Result<Worker, WorkerError> {
-        Worker::birth(&self.nursery, &self.cancel, shape)
+    fn birth(&self, shape: Shape, haste: Haste) -> Result<Worker, WorkerError> {
+        Worker::birth(&self.nursery, &self.cancel, shape, haste)
     }
 
     fn add(&self, shape: Shape, worker: Worker, birth: Duration) {

@@ -1,7 +1,8 @@
 //! The refill thread: sleeps until shells are short, then gives birth to one at a time.
 //!
 //! One at a time, because a birth is mostly work of the processor: two at once would take as long as
-//! two after each other, and the request that runs meanwhile would wait for both.
+//! two after each other. And giving way to whatever else runs ([`Haste::None`]): a shell is missing because a request has
+//! just taken it.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Budget, Ready, Shared, State};
-use crate::worker::Gone;
+use crate::worker::{Gone, Haste};
 
 /// Pause after a birth that failed, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -57,7 +58,8 @@ impl Shared {
 
     fn refill_one(&self, shape: Shape) {
         let started = Instant::now();
-        let born = self.birth(shape).and_then(|mut worker| worker.wait_shell().map(|()| worker));
+        let born = self.birth(shape, Haste::None);
+        let born = born.and_then(|mut worker| worker.grow_up().map(|()| worker));
         match born {
             Ok(worker) => {
                 self.add(shape, worker, started.elapsed());

@@ -39,6 +39,16 @@ pub(crate) use watch::{Wake, Wanted};
 /// are slow, loaded ones slower; only a broken worker takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether somebody waits for a shell that is to be born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// A request: the birth is part of it.
+    Awaited,
+    /// Nobody, so it takes no processor from workers with content until it is [grown up](Worker::grow_up). The request
+    /// for which a shell was taken is what has just begun when the next one is born.
+    None,
+}
+
 /// What a machine does, as far as its worker has said.
 #[derive(Debug)]
 enum Activity {
@@ -98,12 +108,16 @@ impl Worker {
         nursery: &Nursery,
         cancel: &Canceller,
         shape: Shape,
+        haste: Haste,
     ) -> Result<Self, WorkerError> {
         let (control, theirs) =
             Socket::pair().map_err(|e| WorkerError::Setup("make a socket", e))?;
         let (last_words, stderr) =
             Tail::new().map_err(|e| WorkerError::Setup("make a pipe", e.into()))?;
         let limited = nursery.limiter().cgroup(shape)?;
+        if let (Haste::None, Some(limited)) = (haste, &limited) {
+            limited.give_way()?;
+        }
         let group = limited.as_ref().map(|it| it.cgroup.path().to_owned());
         let Newborn { pid, handle: process } = nursery
             .birth(theirs.into_fd(), stderr, group)
@@ -128,6 +142,13 @@ impl Worker {
         };
         worker.send(&Command::Shell { version: VERSION, shape }, &[])?;
         Ok(worker)
+    }
+
+    /// Waits until the shell is there that nobody waited for, and gives it the share of the processors that
+    /// it is to have with content.
+    pub(crate) fn grow_up(&mut self) -> Result<(), WorkerError> {
+        self.wait_shell()?;
+        Ok(self.limited.as_ref().map_or(Ok(()), Limited::take_its_share)?)
     }
 
     /// Waits until the shell is there.
