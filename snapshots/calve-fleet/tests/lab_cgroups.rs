@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use calve_fleet::{
-    Access, BootSpec, Fleet, Isolation, Limiting, Limits, Options, Shape, WorkerError,
+    Access, BootSpec, Fleet, Isolation, Keep, Limiting, Limits, Options, Shape, WorkerError,
 };
 use calve_jail::cgroup::{self, Cgroups};
 use common::{ALPHABET, SILENCE, eventually, kernel, lives};
@@ -80,6 +80,26 @@ fn a_worker_is_born_in_a_cgroup_that_goes_with_it() {
 
 fn name(group: &Path) -> &str {
     group.file_name().unwrap().to_str().unwrap()
+}
+
+/// While it is born it gives way; what waits for content must not.
+#[test]
+#[ignore = "needs the lab"]
+fn a_shell_that_was_born_ahead_has_its_whole_share() {
+    let folder = Folder::new("calve-test-share");
+    let fleet = fleet(Limits { cpu_weight: 50, ..Limits::under(&folder.0) });
+    let shape = Shape::new(4, 1, 0).unwrap();
+    fleet.keep(shape, Keep { least: 1, most: 1 }).unwrap();
+    eventually("a shell", || fleet.prepared(shape) == 1);
+    let [group] = &folder.groups()[..] else { panic!("{:?}", folder.groups()) };
+    assert_eq!(text(group, "cpu.weight"), "50");
+    let pid = text(group, "cgroup.procs");
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        // proc(5): the 19th, where the name, which ends with the last parenthesis, is the second.
+        let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
+        assert_eq!(nice, "0", "{stat}");
+    }
 }
 
 /// Writes to every page from 2 MiB to 34 MiB, time after time.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Standard input is the control socket (`calve_fleet::control`), the arguments the process id of the fleet, how far to
-//! keep apart from the host, whether to share cores, and the folder of the cgroup to be in, if any. Which process the machine will be in comes first
-//! on standard output. There is no configuration, no file to read and no path to open: everything that a machine needs
+//! keep apart from the host, whether to share cores, how nice to be once that is done (a number, or `as-it-is`), and the
+//! folder of the cgroup to be in, if any. Which process the machine will be in comes first on standard output. There is no configuration, no file to read and no path to open: everything that a machine needs
 //! comes over the socket. Standard error is a pipe whose end the fleet shows when the worker dies.
 
 mod attach;
@@ -44,16 +44,21 @@ fn run() -> anyhow::Result<()> {
     memory::save();
     children::can_be_waited_for()?;
     let mut args = std::env::args_os().skip(1);
-    let (Some(parent), Some(isolation), Some(cores), cgroup, None) =
-        (args.next(), args.next(), args.next(), args.next(), args.next())
+    let (Some(parent), Some(isolation), Some(cores), Some(nice), cgroup, None) =
+        (args.next(), args.next(), args.next(), args.next(), args.next(), args.next())
     else {
         bail!("calve-worker is started by calve, not by hand");
     };
     let text = |argument: OsString| argument.into_string().unwrap_or_default();
     let parent = text(parent).parse().context("the argument is no process id")?;
+    let nice = match &*text(nice) {
+        "as-it-is" => None,
+        nice => Some(nice.parse().context("niceness is a number")?),
+    };
     let jail = Jail::new(parent)
         .isolation(text(isolation).parse()?)
         .cores(text(cores).parse()?)
+        .nice(nice)
         .cgroup(cgroup.map(Into::into));
     let (inside, hypervisor) = jail.enter(Hypervisor::open)?;
     // Only now: entering the jail closes every descriptor above 2.

@@ -44,12 +44,14 @@ use std::path::PathBuf;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, getpid, getppid, setsid};
+use rustix::process::setpriority_process;
 
 use isolation::Parent;
 use threads::Census;
@@ -62,6 +64,7 @@ pub struct Jail {
     isolation: Isolation,
     cores: Cores,
     cgroup: Option<PathBuf>,
+    nice: Option<i32>,
 }
 
 /// A process that has entered its jail but can still open files and start threads.
@@ -82,7 +85,7 @@ impl Jail {
         // A process id always fits; one that does not is nobody's, and entering fails.
         let parent = Pid::from_raw(libc::pid_t::try_from(parent).unwrap_or(-1));
         let (isolation, cores) = (Isolation::None, Cores::Shared);
-        Self { parent, open_files: Self::OPEN_FILES, isolation, cores, cgroup: None }
+        Self { parent, open_files: Self::OPEN_FILES, isolation, cores, cgroup: None, nice: None }
     }
 
     /// Allows another number of open files.
@@ -109,6 +112,13 @@ impl Jail {
         Self { cgroup, ..self }
     }
 
+    /// Has the process be so nice (sched(7)) once it is in its cgroup. It may have been started as a nicer one, to give way
+    /// until then.
+    #[must_use]
+    pub fn nice(self, nice: Option<i32>) -> Self {
+        Self { nice, ..self }
+    }
+
     /// Goes in, in a child process with the same parent where there is [`Isolation`]: this one ends then, and the call
     /// returns in the child alone. Writes the process id of the one that is inside to standard output, as the
     /// parent counts, and leaves standard output. Descriptors 0 and 2 stay open, all others are closed; so nothing may
@@ -132,6 +142,10 @@ impl Jail {
             isolation::announce(getpid()).map_err(step("say which process it is"))?;
         } else {
             isolation::launch(self.isolation, self.cgroup.as_deref())?;
+        }
+        if let Some(nice) = self.nice {
+            let set = setpriority_process(None, nice);
+            set.map_err(|e| step("be as urgent as it was")(Errno::from_raw(e.raw_os_error())))?;
         }
         isolation::leave_stdout()?;
         self.cores.take().map_err(step("have cores of its own"))?;

@@ -120,7 +120,7 @@ impl Worker {
         }
         let group = limited.as_ref().map(|it| it.cgroup.path().to_owned());
         let Newborn { pid, handle: process } = nursery
-            .birth(theirs.into_fd(), stderr, group)
+            .birth(theirs.into_fd(), stderr, group, haste)
             .map_err(|source| WorkerError::Spawn { path: nursery.program().into(), source })?;
         let mut worker = Self {
             pid,

@@ -19,10 +19,11 @@ use std::time::Instant;
 use calve_jail::{Cores, Isolation};
 use nix::errno::Errno;
 use nix::unistd::read;
+use rustix::process::{getpriority_process, setpriority_process};
 
-use super::PATIENCE;
 use super::pidfd::PidFd;
 use super::watch::wait_readable;
+use super::{Haste, PATIENCE};
 use crate::limits::Limiter;
 
 /// The thread that gives birth to workers. Cheap to clone.
@@ -45,6 +46,7 @@ struct Birth {
     control: OwnedFd,
     stderr: OwnedFd,
     cgroup: Option<PathBuf>,
+    haste: Haste,
     reply: Sender<io::Result<Newborn>>,
 }
 
@@ -85,18 +87,58 @@ impl Nursery {
         control: OwnedFd,
         stderr: OwnedFd,
         cgroup: Option<PathBuf>,
+        haste: Haste,
     ) -> io::Result<Newborn> {
         let gone = || io::Error::other("the fleet's thread has ended");
         let (reply, answer) = channel();
-        self.births.send(Birth { control, stderr, cgroup, reply }).map_err(|_| gone())?;
+        self.births.send(Birth { control, stderr, cgroup, haste, reply }).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
 
 fn serve(program: &Path, apart: Apart, inbox: &Receiver<Birth>) {
-    for Birth { control, stderr, cgroup, reply } in inbox {
+    let urgency = Urgency::new(apart.isolation);
+    for Birth { control, stderr, cgroup, haste, reply } in inbox {
+        let born =
+            urgency.during(haste, |nice| spawn(program, apart, cgroup, nice, control, stderr));
         // Whoever asked may have given up: then the worker ends with its control socket.
-        let _ = reply.send(spawn(program, apart, cgroup, control, stderr));
+        let _ = reply.send(born);
+    }
+}
+
+/// How nice (sched(7)) this thread is, which a launcher inherits: most of a birth is the launcher's, and it is in no cgroup
+/// of its own. The worker ends that when it is in its cgroup (`calve_jail::Jail::nice`).
+struct Urgency {
+    /// None where niceness cannot be taken back, so that workers would be nice for ever.
+    usual: Option<i32>,
+}
+
+impl Urgency {
+    /// The most there is.
+    const NICEST: i32 = 19;
+
+    fn new(isolation: Isolation) -> Self {
+        // In a user namespace before it is in its cgroup, where it has no privileges of the host's.
+        if isolation == Isolation::Own {
+            return Self { usual: None };
+        }
+        // Whoever may be less nice than he is (`CAP_SYS_NICE`, `RLIMIT_NICE`) may be as nice as before, too.
+        let tried = getpriority_process(None).and_then(|usual| {
+            setpriority_process(None, usual - 1)?;
+            setpriority_process(None, usual)?;
+            Ok(usual)
+        });
+        Self { usual: tried.ok() }
+    }
+
+    /// Does something with this haste, which is told how nice to be afterwards, if that is not as it is.
+    fn during<T>(&self, haste: Haste, act: impl FnOnce(Option<i32>) -> T) -> T {
+        let Some(usual) = self.usual.filter(|_| haste == Haste::None) else { return act(None) };
+        // It has been tried. What fails all the same makes births slow, no more.
+        let _ = setpriority_process(None, Self::NICEST);
+        let done = act(Some(usual));
+        let _ = setpriority_process(None, usual);
+        done
     }
 }
 
@@ -106,11 +148,13 @@ fn spawn(
     program: &Path,
     Apart { isolation, cores }: Apart,
     cgroup: Option<PathBuf>,
+    nice: Option<i32>,
     control: OwnedFd,
     stderr: OwnedFd,
 ) -> io::Result<Newborn> {
     let mut child = Command::new(program)
         .args([std::process::id().to_string(), isolation.to_string(), cores.to_string()])
+        .arg(nice.map_or("as-it-is".to_owned(), |nice| nice.to_string()))
         .args(cgroup)
         .env_clear()
         // Each arena of glibc's malloc touches pages of its own; a worker's threads allocate
