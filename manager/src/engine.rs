@@ -1,6 +1,7 @@
 //! What runs functions. The host knows it by these traits alone, so that its decisions can be tested without machines.
 
 mod fleet;
+mod habits;
 
 pub(crate) use fleet::chain;
 pub use fleet::{FleetEngine, Images};
@@ -51,6 +52,9 @@ pub trait Instance: Send {
     ///
     /// When it has ended.
     fn reset(self: Box<Self>) -> Result<Box<dyn Instance>, EngineError>;
+
+    /// Ends it, when nobody waits for anything any more: the engine may look first at what the calls have made of it.
+    fn end(self: Box<Self>) {}
 
     /// Whether it has ended by itself, or was ended.
     fn has_ended(&self) -> bool;

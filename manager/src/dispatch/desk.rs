@@ -234,7 +234,9 @@ impl Desk {
 
     fn end(&self, machine: MachineId, instance: Option<Box<dyn Instance>>) {
         self.away(move || {
-            drop(instance);
+            if let Some(instance) = instance {
+                instance.end();
+            }
             News::Gone { machine }
         });
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use calve_proto::{ErrorKind, FunctionError};
 use calve_snapshots::Store;
 use serde_json::json;
 
+use super::habits::Habits;
 use super::{
     Answer, Blueprint, BuildFailure, Call, Engine, EngineError, FunctionFailure, Instance, Killer,
 };
@@ -57,22 +58,30 @@ pub struct FleetEngine {
     fleet: Fleet,
     store: Store,
     images: Box<dyn Images>,
-    open: Mutex<Open>,
+    open: Arc<Mutex<Open>>,
     /// One runtime is built at a time.
     building: Mutex<()>,
 }
 
-/// Snapshots that were opened, with the number of the use that was last.
+/// Snapshots that were opened.
 #[derive(Default)]
 struct Open {
     uses: u64,
-    snapshots: HashMap<String, (u64, Arc<Frozen>)>,
+    snapshots: HashMap<String, Opened>,
+}
+
+/// A snapshot that was opened.
+struct Opened {
+    /// The number of the use that was last.
+    used: u64,
+    frozen: Arc<Frozen>,
+    habits: Habits,
 }
 
 impl FleetEngine {
     /// An engine on a fleet and a store.
     pub fn new(fleet: Fleet, store: Store, images: impl Images) -> Self {
-        let (open, building) = (Mutex::default(), Mutex::default());
+        let (open, building) = (Arc::default(), Mutex::default());
         Self { fleet, store, images: Box::new(images), open, building }
     }
 
@@ -93,8 +102,8 @@ impl FleetEngine {
         Ok(frozen)
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        lock(&self.open)
     }
 
     /// The runtime below `spec`, built if it is not there.
@@ -163,7 +172,8 @@ impl Engine for FleetEngine {
     fn start(&self, snapshot: &str) -> Result<Box<dyn Instance>, EngineError> {
         let frozen = self.frozen(snapshot)?;
         let clone = self.fleet.thaw_with(&frozen, ThawOptions::default()).map_err(machine)?;
-        Ok(Box::new(CloneInstance::new(clone)?))
+        let pupil = Pupil { open: self.open.clone(), name: snapshot.to_owned(), frozen };
+        Ok(Box::new(CloneInstance::new(clone, Some(pupil))?))
     }
 
     fn remove(&self, snapshot: &str) -> Result<(), EngineError> {
@@ -177,23 +187,33 @@ impl Engine for FleetEngine {
     }
 }
 
+fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Open {
     fn find(&mut self, name: &str) -> Option<Arc<Frozen>> {
         self.uses += 1;
-        let (used, frozen) = self.snapshots.get_mut(name)?;
-        *used = self.uses;
-        Some(frozen.clone())
+        let opened = self.snapshots.get_mut(name)?;
+        opened.used = self.uses;
+        Some(opened.frozen.clone())
+    }
+
+    /// The habits of a snapshot's calls, if it is still the one that was opened then.
+    fn habits(&mut self, name: &str, frozen: &Arc<Frozen>) -> Option<&mut Opened> {
+        self.snapshots.get_mut(name).filter(|opened| Arc::ptr_eq(&opened.frozen, frozen))
     }
 
     /// Adds one, in the place of the one whose last use is longest ago, if there are many.
     fn add(&mut self, name: &str, frozen: &Arc<Frozen>) {
         if self.snapshots.len() >= MOST_OPEN {
-            let oldest = self.snapshots.iter().min_by_key(|(_, (used, _))| *used);
+            let oldest = self.snapshots.iter().min_by_key(|(_, opened)| opened.used);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.snapshots.remove(&oldest);
             }
         }
-        self.snapshots.insert(name.to_owned(), (self.uses, frozen.clone()));
+        let opened = Opened { used: self.uses, frozen: frozen.clone(), habits: Habits::default() };
+        self.snapshots.insert(name.to_owned(), opened);
     }
 }
 
@@ -201,12 +221,42 @@ impl Open {
 struct CloneInstance {
     clone: Clone,
     process: Arc<Process>,
+    calls: u64,
+    /// Learns from it, if it is fresh.
+    pupil: Option<Pupil>,
 }
 
 impl CloneInstance {
-    fn new(clone: Clone) -> Result<Self, EngineError> {
+    fn new(clone: Clone, pupil: Option<Pupil>) -> Result<Self, EngineError> {
         let process = clone.process().map_err(|e| EngineError::Machine(e.into()))?;
-        Ok(Self { clone, process: Arc::new(process) })
+        Ok(Self { clone, process: Arc::new(process), calls: 0, pupil })
+    }
+}
+
+/// Whoever learns from a clone what the calls of its version touch.
+struct Pupil {
+    open: Arc<Mutex<Open>>,
+    name: String,
+    /// What the clone is of.
+    frozen: Arc<Frozen>,
+}
+
+impl Pupil {
+    /// Looks at what a clone has touched, if that is not known by now.
+    fn learn(&self, clone: &Clone) {
+        let wanted = |opened: &mut Opened| !opened.habits.are_known();
+        if !lock(&self.open).habits(&self.name, &self.frozen).is_some_and(wanted) {
+            return;
+        }
+        // Where it cannot be looked at, all calls are as slow as the first.
+        let Ok(touched) = clone.workset() else { return };
+        let opened = &mut lock(&self.open);
+        let common = opened.habits(&self.name, &self.frozen);
+        let Some(common) = common.and_then(|opened| opened.habits.see(touched)) else { return };
+        let Ok(taught) = self.frozen.with_workset(&common) else { return };
+        if let Some(opened) = opened.habits(&self.name, &self.frozen) {
+            opened.frozen = Arc::new(taught);
+        }
     }
 }
 
@@ -228,7 +278,12 @@ impl Instance for CloneInstance {
             unmeasured: true,
             ..CallOptions::default()
         };
-        match self.clone.call(event, options) {
+        self.calls += 1;
+        let outcome = self.clone.call(event, options);
+        if !outcome.as_ref().is_ok_and(|outcome| outcome.result.is_ok()) {
+            self.pupil = None;
+        }
+        match outcome {
             Ok(outcome) => Ok(Answer {
                 first_output_us: outcome.timings.first_output_us,
                 private_kib: outcome.private_kib,
@@ -241,7 +296,13 @@ impl Instance for CloneInstance {
     }
 
     fn reset(self: Box<Self>) -> Result<Box<dyn Instance>, EngineError> {
-        Ok(Box::new(Self::new(self.clone.reset().map_err(machine)?)?))
+        Ok(Box::new(Self::new(self.clone.reset().map_err(machine)?, None)?))
+    }
+
+    fn end(self: Box<Self>) {
+        if let Some(pupil) = self.pupil.as_ref().filter(|_| self.calls == 1) {
+            pupil.learn(&self.clone);
+        }
     }
 
     fn has_ended(&self) -> bool {

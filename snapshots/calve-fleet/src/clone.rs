@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use calve_proto::FunctionError;
+use calve_snapshots::{MemoryLayout, Workset};
+use calve_vmm::memory::regions;
 
 use crate::call::{CallError, CallOptions, Outcome};
 use crate::callee::{Callee, Decision, Identity};
@@ -13,6 +15,7 @@ use crate::door::Door;
 use crate::error::WorkerError;
 use crate::fleet::ThawOptions;
 use crate::process::Process;
+use crate::record;
 use crate::wiring::Wiring;
 
 /// A copy-on-write clone of a frozen machine, in a worker of its own. Dropping it kills and reaps
@@ -141,6 +144,20 @@ impl Clone {
     /// Private memory of its worker, guest included, KiB.
     pub fn private_kib(&self) -> Option<u64> {
         self.callee.conversation.stream().worker().private_kib()
+    }
+
+    /// The pages of its memory that it has touched since its thaw, those included that were made ready for it. Of pages that
+    /// were only read it may have some that lie beside: the kernel maps a few at once. Reads 8 bytes of `/proc` for each page
+    /// of memory.
+    ///
+    /// # Errors
+    ///
+    /// When its worker is gone, or may not be looked into by this user.
+    pub fn workset(&self) -> io::Result<Workset> {
+        let regions = regions(&self.origin.shape).into_iter().map(|r| (r.gpa, r.size));
+        let layout = MemoryLayout::new(regions).map_err(io::Error::other)?;
+        let touched = record::touched(self.pid(), &self.origin.layers.files, &layout)?;
+        Ok(Workset::of_pages(touched))
     }
 
     /// The end of its console.

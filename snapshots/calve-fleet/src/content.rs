@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use calve_snapshots::{State, Workset};
@@ -44,10 +45,22 @@ impl Content {
         layers: Layers,
         disks: Vec<File>,
     ) -> io::Result<Self> {
-        let mut bytes = state.encode();
-        let state_len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        bytes = postcard::to_extend(&layers.plan, bytes).map_err(io::Error::other)?;
-        Ok(Self { shape, timeout, decoded: sealed(&bytes)?, state_len, layers, disks })
+        let state = state.encode();
+        let state_len = u32::try_from(state.len()).map_err(io::Error::other)?;
+        let decoded = decoded(state, &layers)?;
+        Ok(Self { shape, timeout, decoded, state_len, layers, disks })
+    }
+
+    /// The same with another working set.
+    pub(crate) fn with_workset(&self, workset: &Workset) -> io::Result<Self> {
+        let Self { shape, timeout, state_len, .. } = *self;
+        let mut state = vec![0; usize::try_from(state_len).map_err(io::Error::other)?];
+        self.decoded.read_exact_at(&mut state, 0)?;
+        let mut layers = self.layers.try_clone()?;
+        layers.plan.touched = touched(workset);
+        let decoded = decoded(state, &layers)?;
+        let disks = self.disks.iter().map(File::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { shape, timeout, decoded, state_len, layers, disks })
     }
 
     /// What was decoded, and memory: the first descriptors of a `Thaw` command.
@@ -77,6 +90,11 @@ pub(crate) fn touched(workset: &Workset) -> Vec<Touched> {
     touched.collect()
 }
 
+/// State and memory plan as a worker reads them.
+fn decoded(state: Vec<u8>, layers: &Layers) -> io::Result<File> {
+    sealed(&postcard::to_extend(&layers.plan, state).map_err(io::Error::other)?)
+}
+
 /// Bytes in a file that nobody can change any more.
 fn sealed(bytes: &[u8]) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
@@ -93,7 +111,6 @@ fn sealed(bytes: &[u8]) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek};
-    use std::os::unix::fs::FileExt;
 
     use super::*;
 

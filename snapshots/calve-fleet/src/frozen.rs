@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use calve_snapshots::{Manifest, Snapshot, State};
+use calve_snapshots::{Manifest, Snapshot, State, Workset};
 use calve_vmm::memory::regions;
 use calve_vmm::{MachineState, Shape, ShapeError};
 use thiserror::Error;
@@ -18,7 +18,7 @@ use crate::layers::Layers;
 /// Everything in it is immutable and shared by all clones, from any number of threads.
 #[derive(Debug)]
 pub struct Frozen {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     content: Arc<Content>,
 }
 
@@ -46,7 +46,7 @@ impl Frozen {
         let shape = check(&state, snapshot.manifest()).map_err(|e| damaged(e.into()))?;
         let content = content(&snapshot, shape);
         let content = content.map_err(|source| OpenError::Memory { name: name(), source })?;
-        Ok(Self { snapshot, content: Arc::new(content) })
+        Ok(Self { snapshot: Arc::new(snapshot), content: Arc::new(content) })
     }
 
     /// Shape of its machine: what to [prepare](crate::Fleet::prepare) shells for.
@@ -62,6 +62,17 @@ impl Frozen {
     /// The function's deadline where a call brings none.
     pub fn timeout(&self) -> Duration {
         self.content.timeout
+    }
+
+    /// The same snapshot with another working set than its own: for clones that are thawed from now on, by whoever has seen
+    /// what they [touch](crate::Clone::workset). Nothing is written to a store.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors or no memory left.
+    pub fn with_workset(&self, workset: &Workset) -> io::Result<Self> {
+        let content = Arc::new(self.content.with_workset(workset)?);
+        Ok(Self { snapshot: self.snapshot.clone(), content })
     }
 
     pub(crate) fn content(&self) -> &Arc<Content> {

@@ -34,6 +34,30 @@ fn a_machine_boots_speaks_and_ends() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
+fn what_clones_were_seen_to_touch_is_made_ready_for_the_next() {
+    let (fleet, store) = (fleet(), store());
+    let mut machine = start(&fleet, ALPHABET);
+    eventually("the guest speaks", || machine.console().len() > 3);
+    let frozen = freeze(&fleet, &store, machine, ALPHABET);
+    let seen = [0, 1].map(|_| {
+        let clone = fleet.thaw(&frozen).unwrap();
+        eventually("the clone speaks", || !clone.console().is_empty());
+        clone.workset().unwrap()
+    });
+    let common = seen[0].common(&seen[1]);
+    let (touched, written) = common.pages();
+    assert!(touched > 0 && written > 0, "{common:?}");
+    let taught = frozen.with_workset(&common).unwrap();
+    let clone = fleet.thaw(&taught).unwrap();
+    eventually("a clone that was told speaks", || !clone.console().is_empty());
+    assert_eq!(clone.workset().unwrap().common(&common), common);
+    // The snapshot is what it was.
+    drop(clone);
+    fleet.open(&store.store, frozen.snapshot().name()).unwrap();
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
 fn a_paused_machine_is_silent() {
     let mut machine = start(&fleet(), ALPHABET);
     eventually("the guest speaks", || machine.console().len() > 3);

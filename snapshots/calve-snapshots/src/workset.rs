@@ -85,6 +85,30 @@ impl Workset {
         (sum(&mut self.runs.iter()), sum(&mut self.runs.iter().filter(|run| run.written)))
     }
 
+    /// The pages that are in both: written where they are in both.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let mut runs = Vec::<PageRun>::new();
+        let (mut ours, mut theirs) = (self.runs.iter().peekable(), other.runs.iter().peekable());
+        while let (Some(&&a), Some(&&b)) = (ours.peek(), theirs.peek()) {
+            let (first, end) = (a.first.max(b.first), a.end().min(b.end()));
+            let pages = u32::try_from(end.saturating_sub(u64::from(first))).unwrap_or(0);
+            let written = a.written && b.written;
+            let full = runs.len() == MAX_RUNS;
+            match runs.last_mut() {
+                _ if pages == 0 => {}
+                Some(last) if last.end() == u64::from(first) && last.written == written => {
+                    last.pages += pages;
+                }
+                // Fewer pages than there are: those are touched when they are touched.
+                _ if full => break,
+                _ => runs.push(PageRun { first, pages, written }),
+            }
+            let _ = if a.end() <= b.end() { ours.next() } else { theirs.next() };
+        }
+        Self { runs }
+    }
+
     /// The bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.runs.len() * RECORD);
@@ -165,6 +189,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_two_have_in_common_is_in_both(
+            a in proptest::collection::btree_map(0..200_u32, any::<bool>(), 0..100),
+            b in proptest::collection::btree_map(0..200_u32, any::<bool>(), 0..100),
+        ) {
+            let both = a.iter().filter_map(|(page, ours)| {
+                b.get(page).map(|theirs| (*page, *ours && *theirs))
+            });
+            let common = Workset::of_pages(a.clone()).common(&Workset::of_pages(b.clone()));
+            prop_assert_eq!(common, Workset::of_pages(both));
+        }
+
         #[test]
         fn any_bytes_are_a_set_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(set) = Workset::decode(&bytes, MEMORY) {
