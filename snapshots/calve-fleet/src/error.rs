@@ -76,6 +76,17 @@ pub enum WorkerError {
         /// The end of what it wrote to its standard error, made printable.
         last_words: String,
     },
+    /// The process was killed because there was no memory left, though it had not taken all that it may: the host has none, or
+    /// a cgroup above.
+    #[error(
+        "the worker was killed because the host, or a cgroup above the worker's, has no memory left: run fewer machines, \
+         or give them less{}",
+        tail("its last words", last_words)
+    )]
+    HostOutOfMemory {
+        /// The end of what it wrote to its standard error, made printable.
+        last_words: String,
+    },
     /// The worker could not do as told.
     #[error("{0}")]
     Refused(Refusal),

@@ -194,6 +194,19 @@ fn a_fleet_with_ever_fewer_descriptors() {
     fleet.thaw(&frozen).unwrap().wait_running().unwrap();
 }
 
+/// A fleet with all that it keeps is larger than any of its machines, and would be the first otherwise.
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_host_without_memory_kills_a_worker_before_the_fleet() {
+    let (fleet, store) = (fleet(), store());
+    let frozen = freeze(&fleet, &store, start(&fleet, SILENCE), SILENCE);
+    let mut clone = fleet.thaw(&frozen).unwrap();
+    clone.wait_running().unwrap();
+    let adjusted = |pid| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(adjusted(clone.pid().to_string()).trim(), "1000");
+    assert_ne!(adjusted("self".to_owned()).trim(), "1000");
+}
+
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn a_host_whose_kvm_is_gone_is_named() {

@@ -82,6 +82,22 @@ fn name(group: &Path) -> &str {
     group.file_name().unwrap().to_str().unwrap()
 }
 
+#[test]
+#[ignore = "needs the lab"]
+fn a_worker_that_is_killed_for_want_of_the_hosts_memory_is_not_said_to_have_taken_too_much() {
+    let folder = Folder::new("calve-test-host");
+    let fleet = fleet(Limits::under(&folder.0));
+    // The host of the workers, as far as they are concerned: half of what this guest takes.
+    fs::write(folder.0.join("memory.max"), (20 << 20).to_string()).unwrap();
+    let mut machine = start(&fleet, GLUTTON, 40);
+    let error = machine.wait(Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(error, WorkerError::HostOutOfMemory { .. }), "{error}");
+    drop(machine);
+    fs::write(folder.0.join("memory.max"), "max").unwrap();
+    let mut next = start(&fleet, SILENCE, 40);
+    assert!(matches!(next.wait(Duration::from_secs(1)), Err(WorkerError::TimedOut { .. })));
+}
+
 /// While it is born it gives way; what waits for content must not.
 #[test]
 #[ignore = "needs the lab"]

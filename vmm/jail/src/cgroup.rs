@@ -89,7 +89,9 @@ pub struct Limits {
 /// What has happened to a group because of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happenings {
-    /// Processes that were killed for want of memory (`memory.events`, `oom_kill`).
+    /// Times that it wanted more memory than it may have (`memory.events`, `oom`).
+    pub ooms: u64,
+    /// Processes that were killed for want of memory, its own or that of a group above or of the host (`oom_kill`).
     pub oom_kills: u64,
     /// How long its threads were kept from running (`cpu.stat`, `throttled_usec`).
     pub throttled: Duration,
@@ -250,6 +252,7 @@ impl Cgroup {
     pub fn happenings(&self) -> Happenings {
         let figure = |file, name| field(&read(&self.path.join(file)), name).unwrap_or(0);
         Happenings {
+            ooms: figure("memory.events", "oom"),
             oom_kills: figure("memory.events", "oom_kill"),
             throttled: Duration::from_micros(figure("cpu.stat", "throttled_usec")),
         }

@@ -17,6 +17,7 @@
 //! | where cores have several hardware threads, [cores of its own](Cores) while it runs | what others leave in a core's caches and buffers, and they from what it leaves |
 //! | session of its own | the terminal of whoever started it |
 //! | only descriptors 0 to 2 | whatever an embedder forgot to close |
+//! | first to be killed for want of memory | having the host kill others for what it has taken |
 //! | no core dumps, few open files | leaving guest memory on disk, exhausting the file table |
 //! | no new privileges | set-user-id programs |
 //! | no capabilities, even of root | whatever root may that its files do not say: other users' processes, physical addresses, devices |
@@ -55,6 +56,9 @@ use rustix::process::setpriority_process;
 
 use isolation::Parent;
 use threads::Census;
+
+/// The highest that there is (Linux `Documentation/filesystems/proc.rst`, 3.1). Everybody may raise his own.
+const FIRST_TO_BE_KILLED: &str = "1000";
 
 /// What a worker is shut into.
 #[derive(Clone, Debug)]
@@ -148,6 +152,9 @@ impl Jail {
             set.map_err(|e| step("be as urgent as it was")(Errno::from_raw(e.raw_os_error())))?;
         }
         isolation::leave_stdout()?;
+        // The host is out of memory: one machine less, and not the fleet with all of them, which is larger.
+        std::fs::write("/proc/self/oom_score_adj", FIRST_TO_BE_KILLED)
+            .map_err(|e| JailError::file("be killed before others", &e))?;
         self.cores.take().map_err(step("have cores of its own"))?;
         setsid().map_err(step("start a session"))?;
         umask(Mode::S_IRWXG | Mode::S_IRWXO);

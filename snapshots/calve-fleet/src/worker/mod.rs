@@ -251,11 +251,13 @@ impl Worker {
         watch::wait_readable(&self.process, Duration::from_secs(1));
         let how = self.kill();
         let last_words = self.last_words.text();
-        match &self.limited {
-            Some(it) if it.cgroup.happenings().oom_kills > 0 => {
-                WorkerError::OutOfMemory { limit: it.memory, last_words }
+        let limited = self.limited.as_ref().map(|it| (it.memory, it.cgroup.happenings()));
+        match limited.filter(|(_, happenings)| happenings.oom_kills > 0) {
+            Some((limit, happenings)) if happenings.ooms > 0 => {
+                WorkerError::OutOfMemory { limit, last_words }
             }
-            _ => WorkerError::Died { how, last_words },
+            Some(_) => WorkerError::HostOutOfMemory { last_words },
+            None => WorkerError::Died { how, last_words },
         }
     }
 }
