@@ -61,19 +61,25 @@ pub struct Dispatcher {
     born: Instant,
     numbers: Arc<std::sync::atomic::AtomicU64>,
     ready: Arc<Ready>,
+    lost: mpsc::UnboundedSender<String>,
 }
 
 /// Changes that a slow watcher may be behind before it misses some.
 const CHANGES: usize = 1024;
 
 impl Dispatcher {
-    /// Starts the task, in the runtime that this is called in.
-    pub fn start(engine: Arc<dyn Engine>, settings: Settings) -> Self {
+    /// Starts the task, in the runtime that this is called in. `lost` hears of snapshots from which no machine could be
+    /// started ahead; of others, their callers hear.
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        settings: Settings,
+        lost: mpsc::UnboundedSender<String>,
+    ) -> Self {
         let (desk, news) = mpsc::unbounded_channel();
         let (changes, _) = broadcast::channel(CHANGES);
         let born = Instant::now();
         let dispatcher =
-            Self { desk, changes, born, numbers: Arc::default(), ready: Arc::default() };
+            Self { desk, changes, born, numbers: Arc::default(), ready: Arc::default(), lost };
         tokio::spawn(Desk::new(engine, settings, dispatcher.clone()).run(news));
         dispatcher
     }

@@ -29,6 +29,16 @@ pub trait Engine: Send + Sync + 'static {
     /// When there is no such snapshot or no machine can be had.
     fn start(&self, snapshot: &str) -> Result<Box<dyn Instance>, EngineError>;
 
+    /// Whether machines can be started from a snapshot, as far as that can be told without one. An engine whose snapshots
+    /// cannot go bad need not look.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Snapshot`] where it has to be built anew; others where it could not be looked at.
+    fn check(&self, _snapshot: &str) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Removes a snapshot that nobody will start machines from; one that is gone is no error.
     ///
     /// # Errors
@@ -146,7 +156,7 @@ pub struct BuildFailure {
 /// Why there is no machine or no answer.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The snapshot cannot be opened.
+    /// The snapshot cannot be opened, nor will it be: only another one helps.
     #[error("snapshot `{snapshot}` cannot be opened")]
     Snapshot {
         /// Its name.

@@ -34,6 +34,7 @@ mod codes;
 mod housekeeping;
 mod provisions;
 mod recent;
+mod restore;
 
 pub use self::codes::code_of;
 pub(crate) use self::recent::{Recent, Recents};
@@ -152,8 +153,9 @@ impl Host {
         let queue = Arc::new(Queue::default());
         let (builds, wanted) = mpsc::unbounded_channel();
         let (retired, unused) = mpsc::unbounded_channel();
+        let (lost, unopened) = mpsc::unbounded_channel();
         let catalog = Arc::new(Catalog::open(ledger.clone())?);
-        let dispatcher = Dispatcher::start(engine.clone(), settings.machines);
+        let dispatcher = Dispatcher::start(engine.clone(), settings.machines, lost);
         let control = Arc::new(Control::new(Parts {
             catalog: catalog.clone(),
             codes: Arc::new(CodeStore::open(data.join("code"))?),
@@ -194,6 +196,7 @@ impl Host {
         });
         builds::start(&host, wanted);
         housekeeping::start(&host, unused);
+        restore::start(&host, unopened);
         provisions::start(&host);
         crate::queue::start(&host);
         Ok(host)

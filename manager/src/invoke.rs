@@ -8,6 +8,7 @@ mod once;
 pub(crate) use once::Attempt;
 
 use bytes::Bytes;
+use tokio::task::spawn_blocking;
 
 use crate::api::ApiError;
 use crate::clock::now;
@@ -20,7 +21,7 @@ use crate::metrics::{FailureKind, Outcome, Start};
 use crate::model::{Function, Reuse, Tenant};
 use crate::schedule::{Allowance, Origin, Refusal, Share};
 
-/// How often a call is made whose code is replaced before it gets a machine.
+/// How often a call is made whose code is replaced or lost before it gets a machine.
 const TRIES: u32 = 5;
 
 /// A call to be made.
@@ -83,13 +84,25 @@ impl Host {
         loop {
             let invoked = self.try_invoke(invocation.clone()).await?;
             tries += 1;
-            match &invoked.answer {
-                // Its code was replaced while it waited for a machine. Nothing of it has run: it is the new code's.
-                Err(EngineError::Snapshot { snapshot, .. })
-                    if tries < TRIES && !self.control.snapshots().contains(snapshot) => {}
+            match invoked.answer {
+                // Its code was replaced while it waited for a machine, or its snapshot is lost and will be built anew.
+                // Nothing of it has run: it goes to the code that there is now, or is told that there is none yet.
+                Err(error @ EngineError::Snapshot { .. }) if tries < TRIES => {
+                    self.restore_for(error).await?;
+                }
                 _ => return Ok(invoked),
             }
         }
+    }
+
+    /// Has the snapshot that a call could not be answered from built anew, if it is in use still.
+    async fn restore_for(self: &Arc<Self>, error: EngineError) -> Result<(), ApiError> {
+        let host = self.clone();
+        let restored = spawn_blocking(move || match &error {
+            EngineError::Snapshot { snapshot, .. } => host.restore(snapshot, &error),
+            _ => Ok(()),
+        });
+        restored.await.map_err(|_| ApiError::internal())?
     }
 
     /// Makes a call with the code that there is now.

@@ -188,7 +188,9 @@ pub enum State {
     Pending,
     /// It can.
     Active,
-    /// Its first snapshot could not be built.
+    /// It could: its snapshot cannot be opened any more, and another is being built.
+    Restoring,
+    /// It has no snapshot, and none could be built.
     Failed {
         /// Lambda's `StateReasonCode`, such as `InvalidRuntime` or `FunctionError.InitError`.
         code: String,

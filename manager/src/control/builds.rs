@@ -81,6 +81,26 @@ impl Control {
         }
     }
 
+    /// Takes down that a snapshot cannot be opened any more, and has it built anew. Whether calls were answered from it:
+    /// if not, somebody else has said so before, or its version is gone. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger fails: nothing has changed.
+    pub fn lose(&self, snapshot: &str) -> Result<bool, ApiError> {
+        let functions = self.catalog().all();
+        let whose = functions.iter().find(|function| state::snapshots(function).contains(snapshot));
+        let Some(function) = whose else { return Ok(false) };
+        let lost = self.change(&function.tenant, &function.name, |function| {
+            Ok(state::lose(function, snapshot))
+        });
+        match lost {
+            Ok((_, lost)) => Ok(lost),
+            Err(gone) if gone.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What was being built when the host stopped: to be built when it starts.
     pub fn unbuilt(&self) -> Vec<BuildJob> {
         let functions = self.catalog().all();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use super::reference::Scope;
 use super::{Control, number_of_version, state};
 use crate::api::ApiError;
@@ -9,6 +11,9 @@ use crate::model::{Alias, Function, LATEST, Snapshot, State, Version};
 
 #[cfg(test)]
 mod tests;
+
+/// Seconds after which a function that is being restored may be asked for again.
+const RESTORED: u32 = 1;
 
 /// What answers a call.
 #[derive(Clone, Debug)]
@@ -109,6 +114,15 @@ fn divide(alias: &Alias, random: u32) -> &str {
 fn callable(version: &Version) -> Result<&Snapshot, ApiError> {
     let state = match (&version.state, &version.snapshot) {
         (State::Active, Some(snapshot)) => return Ok(snapshot),
+        // Unlike the others, this is no caller's doing and will pass: clients try such errors again by themselves.
+        (State::Restoring, _) => {
+            let error = ApiError::new(
+                StatusCode::BAD_GATEWAY,
+                "ResourceNotReadyException",
+                "The function's snapshot cannot be opened any more and is being built anew: try again",
+            );
+            return Err(ApiError { retry_after: Some(RESTORED), ..error });
+        }
         (State::Failed { code, reason }, _) => format!("Failed ({code}: {reason})"),
         // Active without a snapshot does not occur; to a caller it is the same.
         (State::Pending | State::Active, _) => "Pending".to_owned(),

@@ -9,7 +9,13 @@
 //!           update │ │ failed                                   │ failed
 //!                  │ ▼                                          ▼
 //!                 Failed                                      Active, Failed: answers from the snapshot of before
+//!                    ▲            lost                    built
+//!                    │   Active ────────► Restoring ───────────────► Active
+//!                    └────────────────────────┘ failed
 //! ```
+//!
+//! A snapshot is lost when it cannot be opened any more: it was made by another program or for another processor, is
+//! damaged, or is gone. It is built anew from the package, once: what cannot be built is not tried again by itself.
 //!
 //! A build belongs to the revision that it was begun with: the result of another is nobody's any more.
 
@@ -46,7 +52,12 @@ pub(crate) fn versions(function: &Function) -> impl Iterator<Item = &Version> {
 
 /// Whether a snapshot is being built, or would be if the host had not been stopped.
 pub(crate) fn is_building(version: &Version) -> bool {
-    version.state == State::Pending || version.update == Update::InProgress
+    has_none_yet(version) || version.update == Update::InProgress
+}
+
+/// Whether there is nothing to answer calls from until a build is done.
+fn has_none_yet(version: &Version) -> bool {
+    matches!(version.state, State::Pending | State::Restoring)
 }
 
 /// The builds that `after` needs and `before` did not.
@@ -65,7 +76,7 @@ pub(crate) fn snapshots(function: &Function) -> BTreeSet<&str> {
 
 /// Says whether `$LATEST` can be changed or published now.
 pub(crate) fn check_settled(version: &Version, arn: &str) -> Result<(), ApiError> {
-    let what = if version.state == State::Pending {
+    let what = if has_none_yet(version) {
         "The function is currently in the following state: Pending".to_owned()
     } else if version.update == Update::InProgress {
         format!("An update is in progress for resource: {arn}")
@@ -117,11 +128,26 @@ pub(crate) fn finish(
             version.snapshot = Some(snapshot);
         }
         Err(BuildFailure { code, reason }) => {
-            if version.state == State::Pending {
+            if has_none_yet(version) {
                 version.state = State::Failed { code: code.clone(), reason: reason.clone() };
             }
             version.update = Update::Failed { code, reason };
         }
+    }
+    true
+}
+
+/// Notes that a snapshot cannot be opened any more; whether calls were answered from it. Its version is to be built anew,
+/// as a revision of its own, so that nothing takes the snapshot of before for the new one. A build of another revision
+/// that is under way will do as well.
+pub(crate) fn lose(function: &mut Function, snapshot: &str) -> bool {
+    let mut all = std::iter::once(&mut function.latest).chain(function.versions.values_mut());
+    let found = all.find(|version| version.snapshot.as_ref().is_some_and(|s| s.name == snapshot));
+    let Some(version) = found else { return false };
+    version.snapshot = None;
+    version.state = State::Restoring;
+    if version.update != Update::InProgress {
+        version.revision = revision();
     }
     true
 }

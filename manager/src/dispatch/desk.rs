@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::job::Ticket;
 use super::{Change, Counts, Dispatcher};
-use crate::engine::{Engine, Instance};
+use crate::engine::{Engine, EngineError, Instance};
 use crate::model::Millis;
 use crate::schedule::{
     Action, Code, MachineId, Origin, Request, RequestId, Scheduler, Settings, State,
@@ -171,11 +171,15 @@ impl Desk {
             }
             Action::Start { machine, code } => {
                 self.preparing.insert(machine);
-                let engine = self.engine.clone();
+                let (engine, lost) = (self.engine.clone(), self.dispatcher.lost.clone());
                 self.away(move || {
                     let started = engine.start(&code.snapshot);
                     let told = started.inspect_err(|error| {
                         tracing::warn!(function = %code.function, %error, "cannot start a machine ahead");
+                        if let EngineError::Snapshot { snapshot, .. } = error {
+                            // Nobody hears it while the host stops: then it is found at the next start.
+                            let _ = lost.send(snapshot.clone());
+                        }
                     });
                     News::Prepared { machine, instance: told.ok() }
                 });

@@ -1,5 +1,7 @@
 //! The fleet as an engine: snapshots of one store, machines of one fleet.
 
+mod unopened;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use calve_snapshots::Store;
 use serde_json::json;
 
 use super::habits::Habits;
+use self::unopened::unopened;
 use super::{
     Answer, Blueprint, BuildFailure, Call, Engine, EngineError, FunctionFailure, Instance, Killer,
 };
@@ -90,12 +93,7 @@ impl FleetEngine {
             return Ok(frozen);
         }
         // Not under the lock: it may read all of a snapshot.
-        let opened = self.fleet.open(&self.store, name);
-        let frozen =
-            Arc::new(opened.map_err(|e| EngineError::Snapshot {
-                snapshot: name.to_owned(),
-                source: e.into(),
-            })?);
+        let frozen = Arc::new(self.fleet.open(&self.store, name).map_err(|e| unopened(name, e))?);
         // That nothing can be kept ready makes starts slower, and is no reason to refuse them.
         let _ = self.fleet.keep(frozen.shape(), Keep { least: 1, most: MOST_SHELLS });
         self.open().add(name, &frozen);
@@ -174,6 +172,11 @@ impl Engine for FleetEngine {
         let clone = self.fleet.thaw_with(&frozen, ThawOptions::default()).map_err(machine)?;
         let pupil = Pupil { open: self.open.clone(), name: snapshot.to_owned(), frozen };
         Ok(Box::new(CloneInstance::new(clone, Some(pupil))?))
+    }
+
+    fn check(&self, snapshot: &str) -> Result<(), EngineError> {
+        // Not kept: whoever looks at all of them would have those in use closed.
+        self.fleet.open(&self.store, snapshot).map(drop).map_err(|e| unopened(snapshot, e))
     }
 
     fn remove(&self, snapshot: &str) -> Result<(), EngineError> {

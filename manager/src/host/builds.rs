@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::Host;
 use crate::control::{BuildJob, Plan};
-use crate::engine::{Blueprint, BuildFailure};
+use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
 use crate::metrics::BuildOutcome;
 use crate::model::Snapshot;
 use crate::package;
@@ -80,7 +80,8 @@ impl Host {
     fn build(&self, job: &BuildJob, plan: &Plan) {
         let name = snapshot_name(job, plan);
         let configuration = &plan.version.configuration;
-        let result = self.try_build(job, plan, &name).map(|()| Snapshot {
+        let built = self.try_build(job, plan, &name).and_then(|()| self.try_open(&name));
+        let result = built.map(|()| Snapshot {
             name: name.clone(),
             memory_mib: configuration.memory_mib,
             timeout_s: configuration.timeout_s,
@@ -134,6 +135,24 @@ impl Host {
             timeout: Duration::from_secs(configuration.timeout_s.into()),
             code: &code,
         })
+    }
+
+    /// Opens what was built. Here, and not by its first call: what cannot be opened is a build that has failed, so that no
+    /// call can have it built again and again.
+    fn try_open(&self, name: &str) -> Result<(), BuildFailure> {
+        match self.engine.check(name) {
+            Err(error @ EngineError::Snapshot { .. }) => {
+                self.discard(name);
+                let source = std::error::Error::source(&error).map(chain).unwrap_or_default();
+                let reason = format!("what was built cannot be opened: {source}");
+                Err(BuildFailure { code: "InternalError".into(), reason })
+            }
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(snapshot = name, why = chain(&error), "cannot look at what was built");
+                Ok(())
+            }
+        }
     }
 
     /// Removes a snapshot that nobody wants.

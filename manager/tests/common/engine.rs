@@ -27,6 +27,10 @@ use super::LONG;
 pub(crate) struct World {
     /// Snapshots that there are, with the code in them.
     pub(crate) snapshots: BTreeMap<String, String>,
+    /// Snapshots that cannot be opened any more.
+    pub(crate) damaged: BTreeSet<String>,
+    /// Whether what is built cannot be opened.
+    pub(crate) spoil_builds: bool,
     /// Function and version of every build that was begun.
     pub(crate) builds: Vec<(String, String)>,
     /// Snapshots that were removed.
@@ -68,6 +72,20 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// The code in a snapshot.
+    fn open(&self, snapshot: &str) -> Result<String, EngineError> {
+        let damaged = self.damaged.contains(snapshot);
+        self.snapshots.get(snapshot).filter(|_| !damaged).cloned().ok_or_else(|| {
+            let source = if damaged { "it is damaged" } else { "there is none" }.into();
+            EngineError::Snapshot { snapshot: snapshot.to_owned(), source }
+        })
+    }
+
+    /// Damages every snapshot that there is.
+    pub(crate) fn damage_all(&mut self) {
+        self.damaged = self.snapshots.keys().cloned().collect();
+    }
+
     /// Machines that live.
     pub(crate) fn living(&self) -> Vec<String> {
         self.machines.iter().filter(|(_, ended)| !**ended).map(|(id, _)| id.clone()).collect()
@@ -156,10 +174,7 @@ impl FakeEngine {
             self.0.changed.notify_all();
             return Err(EngineError::Machine("the test wants it so".into()));
         }
-        let Some(code) = world.snapshots.get(snapshot).cloned() else {
-            let source = "there is none".into();
-            return Err(EngineError::Snapshot { snapshot: snapshot.to_owned(), source });
-        };
+        let code = world.open(snapshot)?;
         world.starts += 1;
         let id = format!("machine-{}", world.starts);
         world.machines.insert(id.clone(), false);
@@ -181,6 +196,9 @@ impl Engine for FakeEngine {
         }
         let code = std::fs::read_to_string(blueprint.code.join("main.py")).unwrap();
         world.snapshots.insert(blueprint.snapshot.to_owned(), code);
+        if world.spoil_builds {
+            world.damaged.insert(blueprint.snapshot.to_owned());
+        }
         self.0.changed.notify_all();
         Ok(())
     }
@@ -189,8 +207,13 @@ impl Engine for FakeEngine {
         self.machine(snapshot)
     }
 
+    fn check(&self, snapshot: &str) -> Result<(), EngineError> {
+        self.with(|world| world.open(snapshot).map(drop))
+    }
+
     fn remove(&self, snapshot: &str) -> Result<(), EngineError> {
         self.with(|world| {
+            world.damaged.remove(snapshot);
             world.snapshots.remove(snapshot);
             world.removed.push(snapshot.to_owned());
         });

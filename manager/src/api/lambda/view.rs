@@ -77,6 +77,14 @@ fn state(version: &Version) -> Map<String, Value> {
         State::Active => {
             set("State", "Active");
         }
+        State::Restoring => {
+            set("State", "Pending");
+            set(
+                "StateReason",
+                "The function's snapshot cannot be opened any more and is built anew.",
+            );
+            set("StateReasonCode", "Restoring");
+        }
         State::Failed { code, reason } => {
             set("State", "Failed");
             set("StateReason", reason);

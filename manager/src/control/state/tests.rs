@@ -101,3 +101,40 @@ fn versions_have_an_end() {
     let full = publish(&mut function, None, 1).unwrap_err();
     assert_eq!(full.name, "ServiceQuotaExceededException");
 }
+
+#[test]
+fn a_version_that_is_lost_is_built_anew_as_another_revision() {
+    let mut function = function();
+    let first = function.latest.revision.clone();
+    finish(&mut function.latest, &first, Ok(snapshot("s")));
+    let before = function.clone();
+    assert!(!lose(&mut function, "another"));
+    assert_eq!(function, before);
+    assert!(lose(&mut function, "s") && !lose(&mut function, "s"));
+    assert_eq!((&function.latest.state, &function.latest.snapshot), (&State::Restoring, &None));
+    assert_eq!(function.latest.modified, before.latest.modified);
+    assert_eq!(begun(Some(&before), &function), [None]);
+    assert!(check_settled(&function.latest, "arn").is_err());
+    // What was begun before is nobody's any more.
+    assert!(!finish(&mut function.latest, &first, Ok(snapshot("s"))));
+    let second = function.latest.revision.clone();
+    assert!(finish(&mut function.latest, &second, Ok(snapshot("t"))));
+    assert_eq!(
+        (&function.latest.state, &function.latest.update),
+        (&State::Active, &Update::Successful)
+    );
+}
+
+#[test]
+fn what_is_lost_during_an_update_waits_for_that() {
+    let mut function = function();
+    let first = function.latest.revision.clone();
+    finish(&mut function.latest, &first, Ok(snapshot("s")));
+    begin(&mut function.latest, 1);
+    let before = function.clone();
+    assert!(lose(&mut function, "s"));
+    assert_eq!(begun(Some(&before), &function), []);
+    let second = function.latest.revision.clone();
+    assert!(finish(&mut function.latest, &second, Err(failure())));
+    assert!(matches!(function.latest.state, State::Failed { .. }));
+}

@@ -71,7 +71,13 @@ impl Found<'_> {
     pub(crate) fn manifest(&self, host: Option<&Host>) -> Result<(Manifest, Dir), Error> {
         const FILE: &str = "manifest.json";
         let damaged = |damage| self.damaged(FILE, damage);
-        let dir = self.store.snapshot_dir(self.id).map_err(|_| damaged(Damage::Missing))?;
+        let dir = self.store.snapshot_dir(self.id).map_err(|error| match error {
+            // Not to be taken for each other: one is there again when others have closed their files.
+            Error::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => {
+                damaged(source.into())
+            }
+            _ => damaged(Damage::Missing),
+        })?;
         let file = self.regular(&dir, FILE)?;
         let mut bytes = Vec::new();
         let limit = MAX_MANIFEST_LEN as u64 + 1;
