@@ -6,7 +6,7 @@ mod habits;
 pub(crate) use fleet::chain;
 pub use fleet::{FleetEngine, Images};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,32 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// When it is still there.
     fn remove(&self, snapshot: &str) -> Result<(), EngineError>;
+
+    /// Removes what it keeps to build on, and on which neither a snapshot stands nor a build that is under way or
+    /// `wanted`, which is asked right before something is removed. The names of what was removed. An engine that keeps
+    /// nothing of the kind has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell, or cannot remove it; it stays then.
+    fn collect(&self, _wanted: &dyn Fn() -> BTreeSet<Need>) -> Result<Vec<String>, CollectError> {
+        Ok(Vec::new())
+    }
 }
+
+/// What a build needs to stand on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// The client's name for the runtime.
+    pub runtime: String,
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+}
+
+/// What nothing stands on any more cannot be told or removed.
+#[derive(Debug, Error)]
+#[error("what no function stands on any more cannot be removed")]
+pub struct CollectError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// A machine that runs a function. Dropping it ends it.
 pub trait Instance: Send {

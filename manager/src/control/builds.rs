@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::reference::Scope;
 use super::{Control, state};
 use crate::api::ApiError;
-use crate::engine::BuildFailure;
+use crate::engine::{BuildFailure, Need};
 use crate::model::{Configuration, Function, Snapshot, Version};
 
 /// A version that needs a snapshot.
@@ -112,6 +112,18 @@ impl Control {
             })
         });
         jobs.collect()
+    }
+
+    /// What builds need to stand on that are under way or queued.
+    pub fn needs(&self) -> BTreeSet<Need> {
+        let functions = self.catalog().all();
+        let versions = functions.iter().flat_map(|function| state::versions(function));
+        let built = versions.filter(|version| state::is_building(version));
+        let need = |of: &Configuration| Need {
+            runtime: of.runtime.clone(),
+            memory_mib: of.memory_mib,
+        };
+        built.map(|version| need(&version.configuration)).collect()
     }
 
     /// The names of all snapshots that calls are answered from.

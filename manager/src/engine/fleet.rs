@@ -1,8 +1,9 @@
 //! The fleet as an engine: snapshots of one store, machines of one fleet.
 
+mod bases;
 mod unopened;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +19,13 @@ use calve_snapshots::Store;
 use serde_json::json;
 
 use super::habits::Habits;
+use self::bases::Bases;
 use self::unopened::unopened;
 use super::{
-    Answer, Blueprint, BuildFailure, Call, Engine, EngineError, FunctionFailure, Instance, Killer,
+    Answer, Blueprint, BuildFailure, Call, CollectError, Engine, EngineError, FunctionFailure,
+    Instance, Killer, Need,
 };
+use crate::clock::now;
 
 /// What machines are made of besides functions: this crate knows nothing of images.
 pub trait Images: Send + Sync + 'static {
@@ -64,6 +68,8 @@ pub struct FleetEngine {
     open: Arc<Mutex<Open>>,
     /// One runtime is built at a time.
     building: Mutex<()>,
+    /// The runtimes that builds stand on.
+    bases: Bases,
 }
 
 /// Snapshots that were opened.
@@ -84,8 +90,8 @@ struct Opened {
 impl FleetEngine {
     /// An engine on a fleet and a store.
     pub fn new(fleet: Fleet, store: Store, images: impl Images) -> Self {
-        let (open, building) = (Arc::default(), Mutex::default());
-        Self { fleet, store, images: Box::new(images), open, building }
+        let (open, building, bases) = (Arc::default(), Mutex::default(), Bases::default());
+        Self { fleet, store, images: Box::new(images), open, building, bases }
     }
 
     fn frozen(&self, name: &str) -> Result<Arc<Frozen>, EngineError> {
@@ -104,16 +110,15 @@ impl FleetEngine {
         lock(&self.open)
     }
 
-    /// The runtime below `spec`, built if it is not there.
-    fn runtime(&self, spec: &BuildSpec) -> Result<String, Box<BuildError>> {
-        let runtime = RuntimeSpec::under(spec);
+    /// Has a runtime built if it is not there.
+    fn prepare(&self, runtime: &RuntimeSpec) -> Result<(), Box<BuildError>> {
         loop {
             let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
             if self.fleet.has_runtime(&self.store, &runtime.name) {
-                return Ok(runtime.name);
+                return Ok(());
             }
-            match build_runtime(&self.fleet, &self.store, &runtime, &mut |_| {}) {
-                Ok(_) => return Ok(runtime.name),
+            match build_runtime(&self.fleet, &self.store, runtime, &mut |_| {}) {
+                Ok(_) => return Ok(()),
                 Err(BuildError::Store(calve_snapshots::Error::NameBusy(_))) => {
                     drop(building);
                     thread::sleep(LOOK);
@@ -161,7 +166,10 @@ impl Engine for FleetEngine {
     fn build(&self, blueprint: &Blueprint<'_>) -> Result<(), BuildFailure> {
         let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
         let mut spec = self.spec(blueprint, &folder.path().join("code.erofs"))?;
-        spec.base = Some(self.runtime(&spec).map_err(|e| failure(&e))?);
+        let runtime = RuntimeSpec::under(&spec);
+        let _held = self.bases.hold(&runtime.name);
+        self.prepare(&runtime).map_err(|e| failure(&e))?;
+        spec.base = Some(runtime.name.clone());
         build_snapshot(&self.fleet, &self.store, &spec, &mut |_| {}).map_err(|e| failure(&e))?;
         self.open().snapshots.remove(blueprint.snapshot);
         Ok(())
@@ -187,6 +195,26 @@ impl Engine for FleetEngine {
                 Err(EngineError::Snapshot { snapshot: snapshot.to_owned(), source: e.into() })
             }
         }
+    }
+
+    fn collect(&self, wanted: &dyn Fn() -> BTreeSet<Need>) -> Result<Vec<String>, CollectError> {
+        let failed = |error: calve_snapshots::Error| CollectError(error.into());
+        self.bases.survey();
+        let entries = self.store.list().map_err(failed)?;
+        let mut removed = Vec::new();
+        for base in bases::unused(&entries, now()) {
+            // Builds of this process wait here; those of others have had their time.
+            let tried = self.bases.unless_held(base.name, || {
+                let is_wanted = wanted().iter().any(|need| base.suits(need));
+                (!is_wanted).then(|| self.store.remove(base.name))
+            });
+            match tried.flatten() {
+                None | Some(Err(calve_snapshots::Error::NotFound { .. })) => {}
+                Some(Ok(())) => removed.push(base.name.to_owned()),
+                Some(Err(error)) => return Err(failed(error)),
+            }
+        }
+        Ok(removed)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is done now and then: keys of other processes, what has run out, packages and snapshots that nobody has.
+//! What is done now and then: keys of other processes, what has run out, packages, snapshots and runtimes that nobody has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Host;
 use crate::clock::now;
+use crate::engine::chain;
 
 /// How often keys are read again: one that was removed by another process works for so long.
 const KEYS: Duration = Duration::from_secs(5);
@@ -25,14 +26,7 @@ pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
         }
         host.measure();
     });
-    every(host, SWEEP, |host| {
-        if let Err(error) = host.ledger.sweep(now()) {
-            tracing::error!(%error, "cannot remove what has run out");
-        }
-        if let Err(error) = host.control.collect() {
-            tracing::error!(%error, "cannot remove packages that nobody has");
-        }
-    });
+    every(host, SWEEP, Host::sweep);
     remove(host, unused);
 }
 
@@ -67,6 +61,21 @@ fn every(host: &Arc<Host>, pause: Duration, work: impl Fn(&Host) + Send + Sync +
 }
 
 impl Host {
+    /// Removes what has run out, and what nobody has or needs any more. Done now and then by itself. Blocks.
+    pub fn sweep(&self) {
+        if let Err(error) = self.ledger.sweep(now()) {
+            tracing::error!(%error, "cannot remove what has run out");
+        }
+        if let Err(error) = self.control.collect() {
+            tracing::error!(%error, "cannot remove packages that nobody has");
+        }
+        match self.engine.collect(&|| self.control.needs()) {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "no function stands on these any more"),
+            Err(error) => tracing::error!(why = chain(&error), "runtimes stay"),
+        }
+    }
+
     /// Brings what is measured now and then up to date.
     fn measure(&self) {
         let functions = self.control.catalog().all();

@@ -16,7 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use calve_manager::engine::{
-    Answer, Blueprint, BuildFailure, Call, Engine, EngineError, FunctionFailure, Instance, Killer,
+    Answer, Blueprint, BuildFailure, Call, CollectError, Engine, EngineError, FunctionFailure,
+    Instance, Killer, Need,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) damaged: BTreeSet<String>,
     /// Whether what is built cannot be opened.
     pub(crate) spoil_builds: bool,
+    /// Runtime and memory that builds stood on, with the snapshots that stand on them.
+    pub(crate) bases: BTreeMap<(String, u32), BTreeSet<String>>,
     /// Function and version of every build that was begun.
     pub(crate) builds: Vec<(String, String)>,
     /// Snapshots that were removed.
@@ -196,6 +199,8 @@ impl Engine for FakeEngine {
         }
         let code = std::fs::read_to_string(blueprint.code.join("main.py")).unwrap();
         world.snapshots.insert(blueprint.snapshot.to_owned(), code);
+        let base = (blueprint.runtime.to_owned(), blueprint.memory_mib);
+        world.bases.entry(base).or_default().insert(blueprint.snapshot.to_owned());
         if world.spoil_builds {
             world.damaged.insert(blueprint.snapshot.to_owned());
         }
@@ -214,10 +219,26 @@ impl Engine for FakeEngine {
     fn remove(&self, snapshot: &str) -> Result<(), EngineError> {
         self.with(|world| {
             world.damaged.remove(snapshot);
+            world.bases.values_mut().for_each(|on| on.retain(|one| one != snapshot));
             world.snapshots.remove(snapshot);
             world.removed.push(snapshot.to_owned());
         });
         Ok(())
+    }
+
+    fn collect(&self, wanted: &dyn Fn() -> BTreeSet<Need>) -> Result<Vec<String>, CollectError> {
+        let wanted = wanted();
+        let is_wanted = |(runtime, memory): &(String, u32)| {
+            wanted.iter().any(|need| need.runtime == *runtime && need.memory_mib == *memory)
+        };
+        let removed = self.with(|world| {
+            let all = std::mem::take(&mut world.bases).into_iter();
+            let (unused, used): (Vec<_>, Vec<_>) =
+                all.partition(|(base, on)| on.is_empty() && !is_wanted(base));
+            world.bases = used.into_iter().collect();
+            unused
+        });
+        Ok(removed.into_iter().map(|((runtime, _), _)| runtime).collect())
     }
 }
 
