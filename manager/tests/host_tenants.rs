@@ -133,6 +133,25 @@ fn a_tenant_stores_no_more_code_than_it_may() {
 }
 
 #[test]
+fn a_tenant_that_makes_many_functions_does_not_hold_up_the_builds_of_others() {
+    let host = TestHost::with(|settings| settings.builds = 1);
+    let (acme, other) = (host.client("acme"), host.client("other"));
+    host.engine.with(|world| world.hold_builds = true);
+    for n in 0..10 {
+        acme.create_with(&format!("many{n}"), "one", &json!({})).expect(201);
+    }
+    host.engine.wait("the first is being built", |world| world.builds.len() == 1);
+    other.create_with("one", "one", &json!({})).expect(201);
+    host.engine.with(|world| world.hold_builds = false);
+    host.engine.wait("all are built", |world| world.snapshots.len() == 11);
+    let builds: Vec<String> =
+        host.engine.with(|world| world.builds.iter().map(|(function, _)| function.clone()).collect());
+    assert!(builds[..3].contains(&"one".to_owned()), "{builds:?}");
+    let many: Vec<_> = builds.iter().filter(|name| *name != "one").cloned().collect();
+    assert_eq!(many, (0..10).map(|n| format!("many{n}")).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_tenant_makes_no_more_calls_at_once_than_it_may() {
     let host = TestHost::new();
     let (acme, other) = (host.client("acme"), host.client("other"));

@@ -1,4 +1,4 @@
-//! Versions become snapshots, a few at a time.
+//! Versions become snapshots, a few at a time, of all tenants in turn.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,15 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 
+use self::line::Line;
 use super::Host;
 use crate::control::{BuildJob, Plan};
 use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
 use crate::metrics::BuildOutcome;
 use crate::model::Snapshot;
 use crate::package;
+
+mod line;
 
 /// Builds whatever is asked for, and what was under way when the host stopped.
 pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
@@ -23,16 +26,22 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
     let permits = Arc::new(Semaphore::new(host.settings.builds.max(1)));
     let busy = Busy::default();
     tokio::spawn(async move {
-        let mut unbuilt = unbuilt.into_iter();
+        let mut line = Line::default();
+        line.extend(unbuilt);
         loop {
-            let job = match unbuilt.next() {
-                Some(job) => job,
-                None => match wanted.recv().await {
-                    Some(job) => job,
+            let permit = tokio::select! {
+                // Whoever came meanwhile is in the line before the next turn is given.
+                biased;
+                job = wanted.recv() => match job {
+                    Some(job) => {
+                        line.push(job);
+                        continue;
+                    }
                     None => return,
                 },
+                permit = permits.clone().acquire_owned(), if !line.is_empty() => permit,
             };
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let (Ok(permit), Some(job)) = (permit, line.pop()) else { return };
             let Some(host) = weak.upgrade() else { return };
             let busy = busy.clone();
             spawn_blocking(move || {
