@@ -6,12 +6,14 @@
 //! | `claim` | what an `Authorization` header claims |
 //! | `verify` | whether that is true |
 //! | `sigv4` | AWS Signature Version 4 |
+//! | `bodies` | bodies on their way in, and the memory that they may take |
 //! | `door` | the same as a layer of the HTTP server |
 //!
 //! A request names its key and proves that it has the secret: by a signature over method, path, query, headers and
 //! body, as every AWS client makes it, or by the secret itself (`Authorization: Bearer <id>:<secret>`), which belongs
 //! inside TLS or on one's own machine.
 
+mod bodies;
 mod claim;
 mod door;
 mod keyring;
@@ -21,7 +23,7 @@ mod sigv4;
 mod tests;
 mod verify;
 
-pub use door::{MOST_BODY, authenticate};
+pub use door::{Door, MOST_BODY, authenticate};
 pub use keyring::{Keyring, KeyringError};
 pub use verify::verify;
 

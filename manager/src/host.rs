@@ -53,12 +53,14 @@ pub struct Settings {
     pub builds: usize,
     /// How long a call waits for a machine.
     pub patience: Duration,
+    /// Memory that bodies of requests may take together before it is known who sends them, MiB. One key's bodies get half.
+    pub bodies_mib: u32,
     /// How long until an asynchronous call that its function failed is tried again; twice as long the second time.
     pub retry: Duration,
 }
 
 impl Settings {
-    /// AWS Lambda's retries after one minute and two, two builds at once, two seconds' patience.
+    /// AWS Lambda's retries after one minute and two, two builds at once, two seconds' patience, 256 MiB for bodies.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
@@ -66,6 +68,7 @@ impl Settings {
             machines: schedule::Settings::default(),
             builds: 2,
             patience: Duration::from_secs(2),
+            bodies_mib: 256,
             retry: Duration::from_secs(60),
         }
     }

@@ -157,6 +157,42 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
+fn bodies_that_come_at_the_same_time_are_bounded_together() {
+    let host = TestHost::with(|settings| settings.bodies_mib = 1);
+    let client = host.client("acme");
+    client.create("f");
+    let event = format!("\"{}\"", "x".repeat(400_000));
+    let ask = || client.request("POST", &invocations("f"), &[], event.as_bytes());
+    ask().expect(200);
+    let mut hog = TcpStream::connect(host.addr).unwrap();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: calve\r\ncontent-length: 500000\r\nauthorization: {}\r\n\r\nx",
+        invocations("f"),
+        client.bearer
+    );
+    hog.write_all(head.as_bytes()).unwrap();
+    let until = Instant::now() + LONG;
+    let refused = loop {
+        let reply = ask();
+        if reply.status != 200 {
+            break reply.expect(503);
+        }
+        assert!(Instant::now() < until, "it is never refused");
+    };
+    assert_eq!(refused.error(), "ServiceException");
+    assert_ne!(refused.header("retry-after"), "");
+    // Who sends little, and who is somebody else, is not held up.
+    client.invoke("f", &json!({})).expect(200);
+    let other = host.client("other");
+    other.create("f");
+    other.request("POST", &invocations("f"), &[], event.as_bytes()).expect(200);
+    drop(hog);
+    while ask().status != 200 {
+        assert!(Instant::now() < until, "it never has room again");
+    }
+}
+
+#[test]
 fn what_is_no_request_is_refused_in_lambdas_shape() {
     let host = TestHost::new();
     let client = host.client("acme");

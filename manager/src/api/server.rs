@@ -18,13 +18,15 @@ use tokio::time::{sleep, timeout};
 
 use super::shape::shape;
 use super::{ApiError, console, invoke, lambda, openapi, own, watch};
-use crate::auth::authenticate;
+use crate::auth::{Door, authenticate};
 use crate::host::Host;
 
 /// Connections at the same time; further ones wait to be accepted.
 const CONNECTIONS: usize = 4096;
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
+/// Bytes of a connection that are read before anybody has asked for them; no head is larger.
+const BUFFER: usize = 64 << 10;
 /// How long to wait after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +48,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 
 /// Every route of a host.
 pub fn router(host: &Arc<Host>) -> Router {
-    let keyring = host.keyring().clone();
+    let door = Door::new(host.keyring().clone(), host.settings.bodies_mib);
     let of_host = invoke::routes().merge(own::routes()).merge(watch::routes());
     let closed = of_host
         .with_state(host.clone())
@@ -55,7 +57,7 @@ pub fn router(host: &Arc<Host>) -> Router {
         .fallback(|| async { ApiError::not_found("there is no such route") })
         // The door has read the body, within its own bounds.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(keyring, authenticate));
+        .layer(from_fn_with_state(door, authenticate));
     let open = watch::open_routes().with_state(host.clone());
     let open = open.merge(console::open_routes()).merge(openapi::open_routes());
     open.merge(closed).layer(from_fn(shape)).layer(from_fn_with_state(host.clone(), count))
@@ -81,7 +83,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let service = TowerToHyperService::new(router(host));
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
     let (connections, graceful) = (Arc::new(Semaphore::new(CONNECTIONS)), GracefulShutdown::new());
     tokio::pin!(stop);
     loop {

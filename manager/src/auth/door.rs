@@ -1,7 +1,7 @@
 //! The door: a layer of the HTTP server that lets no request through whose caller is not known.
 //!
-//! Who has no key does not get to send a body. The body is read whole, since the signature is over all of it, and goes
-//! on with the request.
+//! Who has no key does not get to send a body, nor does one whose signature cannot be right whatever the body is. The body
+//! is read whole, since the signature is over all of it, and goes on with the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::Utc;
-use http::StatusCode;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body as _;
 use tokio::task::spawn_blocking;
 
-use super::claim::{Claim, unrecognized};
+use super::bodies::{Bodies, Pace, read};
+use super::claim::{Claim, TOKEN, unrecognized};
 use super::verify::{in_ledger, prove, verify};
 use super::{Caller, Keyring};
 use crate::api::ApiError;
@@ -25,27 +23,39 @@ use crate::api::ApiError;
 /// The largest body, bytes: a zip file of 50 MiB in base64, and what is around it. Actions have lower limits.
 pub const MOST_BODY: usize = 70 << 20;
 
-/// The longest that a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How a body has to come.
+const PACE: Pace =
+    Pace { most: MOST_BODY, whole: Duration::from_secs(60), pause: Duration::from_secs(10) };
 
 /// Bodies over this are hashed beside the runtime: at 1 GB/s, this much keeps its thread for a quarter of a millisecond.
 const LARGE: usize = 256 << 10;
 
+/// What the door needs to know. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Door {
+    keyring: Arc<Keyring>,
+    bodies: Arc<Bodies>,
+}
+
+impl Door {
+    /// The door of those who have a key, at which bodies get `bodies_mib` of memory together, MiB.
+    pub fn new(keyring: Arc<Keyring>, bodies_mib: u32) -> Self {
+        Self { keyring, bodies: Arc::new(Bodies::new(bodies_mib)) }
+    }
+}
+
 /// Lets a request through with a [`Caller`] among its extensions, or answers it with what is wrong. For
 /// [`axum::middleware::from_fn_with_state`].
-pub async fn authenticate(
-    State(keyring): State<Arc<Keyring>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match admit(keyring, request).await {
+pub async fn authenticate(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match admit(door, request).await {
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
 /// The request with its caller, and its body in memory.
-async fn admit(keyring: Arc<Keyring>, request: Request) -> Result<Request, ApiError> {
+async fn admit(door: Door, request: Request) -> Result<Request, ApiError> {
+    let Door { keyring, bodies } = door;
     // A body that comes slowly does not make its signature old.
     let now = Utc::now();
     let (mut parts, body) = request.into_parts();
@@ -58,17 +68,30 @@ async fn admit(keyring: Arc<Keyring>, request: Request) -> Result<Request, ApiEr
             return Err(error.unwrap_or_else(unrecognized));
         }
     }
-    if matches!(claim, Claim::Bearer { .. }) {
+    match &claim {
         // Its truth does not depend on the body: no byte of that is read before.
-        prove(&claim, keyring.known(claim.key()), &parts, &Bytes::new(), now)?;
+        Claim::Bearer { .. } => {
+            prove(&claim, keyring.known(claim.key()), &parts, &Bytes::new(), now)?;
+        }
+        // Neither does what is wrong with this one. Should nothing be, then only the key is missing.
+        Claim::Signed { .. } if !claim.may_be_true(&parts.headers, now) => {
+            let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
+            let error = error.unwrap_or_else(unrecognized);
+            if error != unrecognized() || parts.headers.contains_key(TOKEN) {
+                return Err(error);
+            }
+        }
+        Claim::Signed { .. } => {}
     }
-    let body = read(body, MOST_BODY, PATIENCE).await?;
+    let mut room = bodies.room(claim.key());
+    let body = read(body, PACE, &mut room).await?;
     let caller = if body.len() > LARGE {
         let (copy, body) = (parts.clone(), body.clone());
         beside(move || verify(&keyring, &copy, &body, now)).await??
     } else {
         verify(&keyring, &parts, &body, now)?
     };
+    drop(room);
     parts.extensions.insert::<Caller>(caller);
     Ok(Request::from_parts(parts, Body::from(body)))
 }
@@ -78,23 +101,4 @@ async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     spawn_blocking(work).await.map_err(|_| ApiError::internal())
-}
-
-/// Reads a body of up to `most` bytes that arrives within `patience`.
-pub(super) async fn read(body: Body, most: usize, patience: Duration) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::too_large(format!("Request must be smaller than {most} bytes"));
-    // It says so itself (Content-Length): there is no need to wait for it.
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(patience, Limited::new(body, most).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::malformed("The body ended before it was complete.")),
-        Err(_) => Err(ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "RequestTimeoutException",
-            format!("The body did not arrive within {} seconds.", patience.as_secs()),
-        )),
-    }
 }

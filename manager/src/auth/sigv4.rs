@@ -23,12 +23,9 @@ use scratchstack_aws_signature::{
     VecSignedHeaderRequirements, sigv4_validate_request,
 };
 
-use super::claim::{incomplete, invalid, unrecognized};
+use super::claim::{SERVICE, TOKEN, incomplete, invalid, unrecognized};
 use crate::api::ApiError;
 use crate::model::AccessKey;
-
-/// The service in a credential scope.
-const SERVICE: &str = "lambda";
 
 /// Headers that are added after signing: for statistics; and the body's hash, which is held against the body.
 const UNSIGNED: [&str; 3] = ["x-amz-user-agent", "x-amz-cf-id", "x-amz-content-sha256"];
@@ -45,7 +42,7 @@ pub(super) fn check(
     now: DateTime<Utc>,
 ) -> Result<Arc<AccessKey>, ApiError> {
     // Keys of ours have no session: the token is somebody else's.
-    let key = key.filter(|_| !parts.headers.contains_key("x-amz-security-token"));
+    let key = key.filter(|_| !parts.headers.contains_key(TOKEN));
     let mut request = Request::new(body.clone());
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = to_sign(&parts.uri)?;

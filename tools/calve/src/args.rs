@@ -123,6 +123,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "S", env = "CALVE_PATIENCE")]
     pub(crate) patience: Option<u32>,
 
+    /// Memory for bodies of requests before it is known who sends them, MiB [default: 256]
+    #[arg(long, value_name = "MIB", env = "CALVE_BODIES", value_parser = clap::value_parser!(u32).range(140..=1 << 20))]
+    pub(crate) bodies: Option<u32>,
+
     /// Seconds until an asynchronous call that its function failed is tried again [default: 60]
     #[arg(long, value_name = "S", env = "CALVE_RETRY")]
     pub(crate) retry: Option<u32>,

@@ -35,6 +35,7 @@ struct File {
     machines: Option<u32>,
     builds: Option<u32>,
     patience: Option<u32>,
+    bodies: Option<u32>,
     retry: Option<u32>,
     grace: Option<u32>,
     log_format: Option<LogFormat>,
@@ -59,6 +60,7 @@ impl Settings {
         host.machines.machines = usize::try_from(machines).unwrap_or(usize::MAX);
         host.builds = usize::try_from(args.builds.or(file.builds).unwrap_or(1)).unwrap_or(1);
         host.patience = seconds(args.patience, file.patience, 2);
+        host.bodies_mib = args.bodies.or(file.bodies).unwrap_or(host.bodies_mib);
         host.retry = seconds(args.retry, file.retry, 60);
         Ok(Self {
             host,
@@ -84,6 +86,7 @@ impl File {
             ("memory", file.memory, 128, u64::MAX),
             ("machines", file.machines.map(u64::from), 1, 5000),
             ("builds", file.builds.map(u64::from), 1, 64),
+            ("bodies", file.bodies.map(u64::from), 140, 1 << 20),
         ] {
             if given.is_some_and(|given| !(least..=most).contains(&given)) {
                 let line = text.lines().position(|line| line.trim_start().starts_with(name));
