@@ -118,10 +118,10 @@ impl Dispatcher {
         self.ready.count(snapshot)
     }
 
-    /// What machines there are.
-    pub async fn counts(&self) -> Counts {
+    /// What machines there are: of one tenant, or of all.
+    pub async fn counts(&self, tenant: Option<&str>) -> Counts {
         let (answer, answered) = oneshot::channel();
-        self.tell(News::Count { answer });
+        self.tell(News::Count { tenant: tenant.map(str::to_owned), answer });
         answered.await.unwrap_or_default()
     }
 

@@ -202,9 +202,11 @@ impl Host {
         let first_output = answer.map(|answer| Duration::from_micros(answer.first_output_us));
         let start = start(served.origin);
         self.metrics.record_invocation(outcome, start, served.took);
+        let window = self.percentiles.window(&function.tenant, &function.name);
+        window.count(outcome != Outcome::Ok);
         if let Some(first_output) = first_output {
             self.metrics.record_first_output(first_output);
-            self.percentiles.record(&function.tenant, &function.name, first_output);
+            window.record(first_output);
         }
         if let Some(kib) = answer.and_then(|answer| answer.private_kib) {
             self.metrics.set_private_memory(kib);

@@ -69,6 +69,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn backlog(&self, tenant: &str, function: &str) -> Result<(u64, Option<Millis>), LedgerError>;
     /// Messages of all functions that wait or are being delivered, and the time at which the oldest was taken in.
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError>;
+    /// Messages of a tenant that wait or are being delivered.
+    fn length_of(&self, tenant: &str) -> Result<u64, LedgerError>;
     /// How many dead letters a function has.
     fn dead(&self, tenant: &str, function: &str) -> Result<u64, LedgerError>;
     /// Dead letters of a function, newest first, at most `most`.

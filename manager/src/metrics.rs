@@ -23,7 +23,7 @@ mod tests;
 pub use labels::{
     AsyncOutcome, BuildOutcome, CodeClass, FailureKind, MachineState, Outcome, Start,
 };
-pub use percentiles::{Percentiles, Summary, Window};
+pub use percentiles::{Percentiles, Summary, Tally, Window};
 
 /// What [`Metrics::render`] is, for the header of that name.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

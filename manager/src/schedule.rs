@@ -96,9 +96,19 @@ impl Scheduler {
         self.machines.count(state)
     }
 
+    /// Machines of a tenant in a state. Looks at all machines: for people who watch.
+    pub fn count_of(&self, tenant: &str, state: State) -> usize {
+        self.machines.count_of(tenant, state)
+    }
+
     /// Requests that wait for a machine.
     pub fn waiting(&self) -> usize {
         self.waiting.len() + self.routes.waiting()
+    }
+
+    /// Requests of a tenant that wait for a machine.
+    pub fn waiting_of(&self, tenant: &str) -> usize {
+        self.waiting.len_of(tenant) + self.routes.waiting_of(tenant)
     }
 
     /// Somebody wants a machine.

@@ -97,6 +97,46 @@ fn what_concerns_all_tenants_takes_a_root_key() {
 }
 
 #[test]
+fn a_tenant_sees_its_own_machines_calls_and_errors_and_no_others() {
+    let host = TestHost::with(|settings| settings.machines.machines = 2);
+    let (acme, other) = (host.client("acme"), host.client("other"));
+    let root = host.client_of("admin", true);
+    acme.create("f");
+    other.create_kept("g", "keep");
+    other.invoke("g", &json!({})).expect(200);
+    other.wait_for_machines("its own is idle", |top| top["machines"]["idle"] == 1);
+    let busy = acme.invoke_aside("f", json!({ "wait": "gate" }));
+    host.engine.wait_for_call_at("gate");
+    // In the place of the idle one, which is anybody's.
+    let second = acme.invoke_aside("f", json!({ "wait": "gate" }));
+    host.engine.wait("both are called", |world| world.waiting.len() == 2);
+    let waits = acme.invoke_aside("f", json!({}));
+    acme.wait_for_machines("it waits", |top| top["waiting"] == 1);
+    acme.invoke_later("f", &json!({ "wait": "gate" }));
+
+    let ours = acme.get("/calve/v1/top").expect(200).json();
+    assert_eq!((&ours["machines"]["busy"], &ours["queue"]), (&json!(2), &json!(1)));
+    let theirs = other.get("/calve/v1/top").expect(200).json();
+    let nothing = json!({ "booting": 0, "warm": 0, "idle": 0, "busy": 0, "leaving": 0 });
+    assert_eq!(theirs["machines"], nothing);
+    assert_eq!((&theirs["waiting"], &theirs["queue"]), (&json!(0), &json!(0)));
+    assert_eq!(theirs["functions"].as_array().unwrap().len(), 1);
+    let all = root.get("/calve/v1/top").expect(200).json();
+    assert_eq!((&all["machines"]["busy"], &all["queue"]), (&json!(2), &json!(1)));
+    assert_eq!(root.get("/calve/v1/top?tenant=other").expect(200).json(), theirs);
+
+    host.engine.open("gate");
+    for call in [busy, second, waits] {
+        call.join().unwrap().expect(200);
+    }
+    acme.poll("/calve/v1/functions/f/queue", "it is done", |queue| queue["done"] == 1);
+    acme.invoke("f", &json!({ "fail": "it raised" })).expect(200);
+    acme.invoke("f", &json!({ "die": true })).expect(500);
+    let functions = &acme.get("/calve/v1/top").expect(200).json()["functions"];
+    assert_eq!((&functions[0]["calls"], &functions[0]["errors"]), (&json!(6), &json!(2)));
+}
+
+#[test]
 fn a_tenant_has_no_more_functions_than_it_may() {
     let host = TestHost::new();
     let (acme, other) = (host.client("acme"), host.client("other"));

@@ -1,6 +1,7 @@
 //! Our own routes: what AWS Lambda has no word for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -158,38 +159,41 @@ struct Which {
     tenant: Option<String>,
 }
 
-/// Machines, and the latencies of functions: of the caller's tenant; of any, for a root key.
+/// Machines, what waits, and the functions: of the caller's tenant; of any or of all, for a root key.
 async fn top(
     State(host): State<Arc<Host>>,
     Extension(caller): Extension<Caller>,
     Query(Which { tenant }): Query<Which>,
 ) -> Result<Json<Value>, ApiError> {
-    let counts = host.dispatcher.counts().await;
-    let looking = host.clone();
-    let queued = spawn_blocking(move || looking.ledger.length()).await;
-    let queued = queued.ok().and_then(Result::ok).map(|(queued, _)| queued);
     let tenant = match tenant {
         Some(other) if other != caller.tenant && !caller.root => {
             return Err(ApiError::not_found(format!("there is no tenant {other:.63}")));
         }
         other => other.or(Some(caller.tenant).filter(|_| !caller.root)),
     };
-    let functions = host.control.catalog().all();
-    let theirs =
-        functions.iter().filter(|f| tenant.as_ref().is_none_or(|tenant| f.tenant == *tenant));
-    let mut shown: Vec<Value> = theirs
-        .filter_map(|function| {
-            let summary = host.percentiles.summary(&function.tenant, &function.name)?;
-            let ms = |took: std::time::Duration| took.as_secs_f64() * 1000.0;
-            Some(json!({
-                "tenant": function.tenant,
-                "name": function.name,
-                "calls": summary.count,
-                "p50_ms": ms(summary.p50),
-                "p99_ms": ms(summary.p99),
-            }))
-        })
-        .collect();
+    let counts = host.dispatcher.counts(tenant.as_deref()).await;
+    let (looking, whose) = (host.clone(), tenant.clone());
+    let queued = spawn_blocking(move || match whose {
+        Some(tenant) => looking.ledger.length_of(&tenant),
+        None => looking.ledger.length().map(|(queued, _)| queued),
+    });
+    let queued = queued.await.ok().and_then(Result::ok);
+    let catalog = host.control.catalog();
+    let theirs = tenant.map_or_else(|| catalog.all(), |tenant| catalog.list(&tenant));
+    let shown = theirs.iter().filter_map(|function| {
+        let window = host.percentiles.find(&function.tenant, &function.name)?;
+        let (tally, summary) = (window.tally(), window.summary());
+        let ms = |took: Duration| took.as_secs_f64() * 1000.0;
+        Some(json!({
+            "tenant": function.tenant,
+            "name": function.name,
+            "calls": tally.calls,
+            "errors": tally.errors,
+            "p50_ms": summary.map(|summary| ms(summary.p50)),
+            "p99_ms": summary.map(|summary| ms(summary.p99)),
+        }))
+    });
+    let mut shown: Vec<Value> = shown.collect();
     shown.sort_by_key(|function| std::cmp::Reverse(function["calls"].as_u64()));
     shown.truncate(MOST);
     Ok(Json(json!({

@@ -46,7 +46,7 @@ async fn metrics(
     if !caller.root {
         return Err(forbidden());
     }
-    let counts = host.dispatcher.counts().await;
+    let counts = host.dispatcher.counts(None).await;
     for (state, machines) in [
         (MachineState::Booting, counts.booting),
         (MachineState::Warm, counts.warm),
@@ -89,9 +89,10 @@ async fn next(changes: &mut Receiver<Change>, caller: &Caller) -> Option<Event> 
                 return Some(Event::default().event("machine").data(data.to_string()));
             }
             Ok(_) => {}
-            // Whoever is too slow is told how many they have missed.
+            // Whoever is too slow is told how many they have missed; but not how many others have.
             Err(RecvError::Lagged(missed)) => {
-                return Some(Event::default().event("missed").data(missed.to_string()));
+                let missed = if caller.root { missed.to_string() } else { "some".to_owned() };
+                return Some(Event::default().event("missed").data(missed));
             }
             Err(RecvError::Closed) => return None,
         }

@@ -196,6 +196,9 @@ impl Ledger for MemoryLedger {
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
         Ok((0, None))
     }
+    fn length_of(&self, _: &str) -> Done<u64> {
+        Ok(0)
+    }
     fn sweep(&self, _: Millis) -> Done<u64> {
         Ok(0)
     }

@@ -36,7 +36,7 @@ pub(super) enum News {
     /// A snapshot is nobody's any more.
     Retire { snapshot: String },
     /// Somebody wants to know how many there are.
-    Count { answer: oneshot::Sender<Counts> },
+    Count { tenant: Option<String>, answer: oneshot::Sender<Counts> },
     /// No more calls; somebody waits for those that there are.
     Drain { answer: oneshot::Sender<()> },
 }
@@ -124,7 +124,10 @@ impl Desk {
                 self.scheduler.provision(now, &code, wanted, allowed_mib);
             }
             News::Retire { snapshot } => self.scheduler.retire(now, &snapshot),
-            News::Count { answer } => drop(answer.send(self.counts())),
+            News::Count { tenant, answer } => {
+                // Whoever has asked may have left.
+                let _ = answer.send(self.counts(tenant.as_deref()));
+            }
             News::Drain { answer } => {
                 self.scheduler.drain(now);
                 self.drained.push(answer);
@@ -260,15 +263,20 @@ impl Desk {
         }
     }
 
-    fn counts(&self) -> Counts {
-        let count = |state| self.scheduler.count(state);
+    fn counts(&self, tenant: Option<&str>) -> Counts {
+        let scheduler = &self.scheduler;
+        let count = |state| match tenant {
+            Some(tenant) => scheduler.count_of(tenant, state),
+            None => scheduler.count(state),
+        };
         Counts {
             booting: count(State::Booting),
             warm: count(State::Warm),
             idle: count(State::Idle),
             busy: count(State::Busy),
             leaving: count(State::Resetting) + count(State::Draining),
-            waiting: self.scheduler.waiting(),
+            waiting: tenant
+                .map_or_else(|| scheduler.waiting(), |tenant| scheduler.waiting_of(tenant)),
         }
     }
 }

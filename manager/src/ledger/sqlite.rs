@@ -150,6 +150,10 @@ impl Ledger for SqliteLedger {
         self.read(queue::length)
     }
 
+    fn length_of(&self, tenant: &str) -> Result<u64, LedgerError> {
+        self.read(|c| queue::length_of(c, tenant))
+    }
+
     fn dead(&self, tenant: &str, function: &str) -> Result<u64, LedgerError> {
         self.read(|c| queue::dead(c, tenant, function))
     }

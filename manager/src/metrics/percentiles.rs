@@ -4,7 +4,7 @@
 //! a ring of atomics, of which a reader sees each value old or new.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,12 +17,23 @@ const CHUNK: usize = 256;
 /// Microseconds; zero is no time yet.
 type Chunk = [AtomicU32; CHUNK];
 
-/// The last 4,096 times of one function.
+/// The last 4,096 times of one function, and how many calls there were.
 #[derive(Debug, Default)]
 pub struct Window {
     /// How many there ever were. (It may wrap around: `KEPT` divides what `usize` counts to.)
     recorded: AtomicUsize,
     chunks: [OnceLock<Box<Chunk>>; KEPT / CHUNK],
+    calls: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// How many calls of a function were answered since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub calls: u64,
+    /// Those whose answer was no result: the function's error, out of time, or no answer at all.
+    pub errors: u64,
 }
 
 /// What the times of a window come to.
@@ -39,6 +50,21 @@ pub struct Summary {
 }
 
 impl Window {
+    /// Counts a call that was answered.
+    pub fn count(&self, failed: bool) {
+        // In this order, and read in the other: there are never more errors than calls.
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if failed {
+            self.errors.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// How many there were.
+    pub fn tally(&self) -> Tally {
+        let errors = self.errors.load(Ordering::SeqCst);
+        Tally { calls: self.calls.load(Ordering::SeqCst), errors }
+    }
+
     /// Keeps a time, in place of the oldest if there are enough. Longer ones than 71 minutes count as that.
     pub fn record(&self, took: Duration) {
         let at = self.recorded.fetch_add(1, Ordering::Relaxed) % KEPT;
@@ -93,12 +119,15 @@ impl Percentiles {
         self.window(tenant, function).record(took);
     }
 
+    /// The window of a function that was called.
+    pub fn find(&self, tenant: &str, function: &str) -> Option<Arc<Window>> {
+        let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
+        windows.get(tenant)?.get(function).cloned()
+    }
+
     /// What the times of a function come to; none if there are none.
     pub fn summary(&self, tenant: &str, function: &str) -> Option<Summary> {
-        let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
-        let window = Arc::clone(windows.get(tenant)?.get(function)?);
-        drop(windows);
-        window.summary()
+        self.find(tenant, function)?.summary()
     }
 
     /// Forgets a function that was removed.

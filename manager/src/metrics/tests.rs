@@ -121,6 +121,17 @@ fn percentiles_are_those_of_the_last_times() {
 }
 
 #[test]
+fn calls_and_errors_are_counted_though_there_is_no_time() {
+    let percentiles = Percentiles::new();
+    assert!(percentiles.find("acme", "f").is_none());
+    let window = percentiles.window("acme", "f");
+    [true, false, true].map(|failed| window.count(failed));
+    let tally = percentiles.find("acme", "f").unwrap().tally();
+    assert_eq!(tally, Tally { calls: 3, errors: 2 });
+    assert_eq!(window.summary(), None);
+}
+
+#[test]
 fn threads_record_at_the_same_time() {
     let percentiles = Percentiles::new();
     thread::scope(|scope| {

@@ -56,6 +56,12 @@ impl Machines {
         self.counts.get(&state).copied().unwrap_or(0)
     }
 
+    /// How many a tenant has in a state.
+    pub(super) fn count_of(&self, tenant: &str, state: State) -> usize {
+        let is_one = |machine: &&Machine| machine.state == state && &*machine.code.tenant == tenant;
+        self.all.values().filter(is_one).count()
+    }
+
     /// Memory of all, MiB.
     pub(super) fn memory(&self) -> u64 {
         self.memory

@@ -70,6 +70,11 @@ impl Routes {
         self.whose.len() + self.orphans.len()
     }
 
+    pub(super) fn waiting_of(&self, tenant: &str) -> usize {
+        let all = self.queues.values().flatten().chain(&self.orphans);
+        all.filter(|request| &*request.code.tenant == tenant).count()
+    }
+
     pub(super) fn waiting_for(&self, request: &Request) -> usize {
         let key = key(request);
         key.and_then(|key| self.queues.get(&key)).map_or(0, VecDeque::len)

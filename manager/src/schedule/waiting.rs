@@ -21,6 +21,10 @@ impl Waiting {
         self.whose.len()
     }
 
+    pub(super) fn len_of(&self, tenant: &str) -> usize {
+        self.tenants.get(tenant).map_or(0, VecDeque::len)
+    }
+
     /// Tenants with a request.
     pub(super) fn tenants(&self) -> usize {
         self.turns.len()

@@ -117,6 +117,9 @@ impl Ledger for Memory {
     fn length(&self) -> Result<(u64, Option<Millis>), LedgerError> {
         Ok((0, None))
     }
+    fn length_of(&self, _: &str) -> Done<u64> {
+        Ok(0)
+    }
     fn sweep(&self, _now: Millis) -> Result<u64, LedgerError> {
         Ok(0)
     }

@@ -196,6 +196,12 @@ pub(super) fn length(connection: &Connection) -> Result<(u64, Option<Millis>), L
     Ok((count.unsigned_abs(), oldest.map(|At(at)| at)))
 }
 
+pub(super) fn length_of(connection: &Connection, tenant: &str) -> Result<u64, LedgerError> {
+    let sql = "SELECT COUNT(*) FROM messages WHERE tenant = ?1";
+    let count: i64 = connection.prepare_cached(sql)?.query_row([tenant], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
 pub(super) fn dead(
     connection: &Connection,
     tenant: &str,
