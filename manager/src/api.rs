@@ -13,7 +13,7 @@ mod time;
 mod watch;
 
 pub(crate) use action::{asked, blocking};
-pub use error::ApiError;
+pub use error::{ApiError, ThrottleReason};
 pub use lambda::BODY_MOST;
 pub use server::{listen, router, serve};
 pub(crate) use time::timestamp;

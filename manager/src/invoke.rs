@@ -10,7 +10,7 @@ pub(crate) use once::Attempt;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, ThrottleReason};
 use crate::clock::now;
 use crate::control::Target;
 use crate::dispatch::{Job, Served, Unserved};
@@ -246,19 +246,25 @@ impl Host {
             self.metrics.record_invocation(Outcome::Throttled, Start::None, Duration::ZERO);
         }
         match why {
-            Refusal::Rate => ApiError::throttled("Rate Exceeded.", 1),
+            Refusal::Rate => ApiError::throttled(ThrottleReason::CallerRate, "Rate Exceeded.", 1),
             Refusal::Concurrency => ApiError::throttled(
-                "Rate Exceeded: the tenant has as many calls at once as it may (ConcurrentInvocationLimitExceeded)",
+                ThrottleReason::Concurrency,
+                "Rate Exceeded: the tenant has as many calls at once as it may",
                 1,
             ),
             Refusal::Reserved => ApiError::throttled(
-                format!(
-                    "Rate Exceeded: {arn} has as many calls at once as are reserved for it (ReservedFunctionConcurrentInvocationLimitExceeded)"
-                ),
+                ThrottleReason::ReservedConcurrency,
+                format!("Rate Exceeded: {arn} has as many calls at once as are reserved for it"),
                 1,
             ),
-            Refusal::Capacity => ApiError::throttled("no machine was free in time; try again", 1),
+            // Lambda, which always has another machine, has no words of their own for these.
+            Refusal::Capacity => ApiError::throttled(
+                ThrottleReason::Concurrency,
+                "no machine was free in time; try again",
+                1,
+            ),
             Refusal::Route => ApiError::throttled(
+                ThrottleReason::Concurrency,
                 "the machine of this routing value was not free in time; try again",
                 1,
             ),

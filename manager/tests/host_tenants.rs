@@ -184,8 +184,9 @@ fn a_tenant_that_makes_many_functions_does_not_hold_up_the_builds_of_others() {
     other.create_with("one", "one", &json!({})).expect(201);
     host.engine.with(|world| world.hold_builds = false);
     host.engine.wait("all are built", |world| world.snapshots.len() == 11);
-    let builds: Vec<String> =
-        host.engine.with(|world| world.builds.iter().map(|(function, _)| function.clone()).collect());
+    let builds: Vec<String> = host
+        .engine
+        .with(|world| world.builds.iter().map(|(function, _)| function.clone()).collect());
     assert!(builds[..3].contains(&"one".to_owned()), "{builds:?}");
     let many: Vec<_> = builds.iter().filter(|name| *name != "one").cloned().collect();
     assert_eq!(many, (0..10).map(|n| format!("many{n}")).collect::<Vec<_>>());
@@ -202,6 +203,7 @@ fn a_tenant_makes_no_more_calls_at_once_than_it_may() {
     host.engine.wait("both are called", |world| world.waiting.len() == 2);
     let refused = acme.invoke("f", &json!({})).expect(429);
     assert_eq!(refused.error(), "TooManyRequestsException");
+    assert_eq!(refused.json()["Reason"], "ConcurrentInvocationLimitExceeded");
     assert_ne!(refused.header("retry-after"), "");
     other.invoke("f", &json!({})).expect(200);
     host.engine.open("gate");
@@ -235,6 +237,8 @@ fn what_is_reserved_for_a_function_is_kept_from_others_and_is_all_it_gets() {
     host.engine.wait("it is called", |world| world.waiting.len() == 3);
     let refused = acme.invoke("kept", &json!({})).expect(429);
     assert!(refused.json()["Message"].as_str().unwrap().contains("reserved"));
+    let reason = "ReservedFunctionConcurrentInvocationLimitExceeded";
+    assert_eq!(refused.json()["Reason"], reason);
     host.engine.open("gate");
     kept.join().unwrap().expect(200);
     common.into_iter().for_each(|call| drop(call.join().unwrap().expect(200)));
@@ -259,6 +263,10 @@ fn a_tenant_makes_no_more_calls_a_second_than_it_may() {
     assert!(served <= most && served < 30, "{served} of 30 in {:?}", began.elapsed());
     assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     other.invoke("f", &json!({})).expect(200);
+    host.limit("acme", |quota| quota.rate = 0);
+    let refused = acme.invoke("f", &json!({})).expect(429);
+    assert_eq!(refused.json()["Reason"], "CallerRateLimitExceeded");
+    assert_eq!((refused.error(), refused.header("retry-after")), ("TooManyRequestsException", "1"));
     let calls = host.engine.with(|world| world.calls.len()) as u64;
     assert_eq!(calls, served + 1, "a refused call was made");
 }
@@ -272,7 +280,8 @@ fn a_tenants_machines_take_no_more_memory_than_they_may() {
     host.limit("acme", |quota| quota.memory_mib = 200);
     let busy = acme.invoke_aside("f", json!({ "wait": "gate" }));
     host.engine.wait_for_call_at("gate");
-    acme.invoke("f", &json!({})).expect(429);
+    let refused = acme.invoke("f", &json!({})).expect(429);
+    assert_eq!(refused.json()["Reason"], "ConcurrentInvocationLimitExceeded");
     other.invoke("f", &json!({})).expect(200);
     host.engine.open("gate");
     busy.join().unwrap().expect(200);

@@ -17,12 +17,40 @@ pub struct ApiError {
     pub message: String,
     /// Seconds after which to try again.
     pub retry_after: Option<u32>,
+    /// Which limit was exceeded.
+    pub reason: Option<ThrottleReason>,
+}
+
+/// The limit that a `TooManyRequestsException` is about, as `service-2.json` has it (`ThrottleReason`): clients tell by it
+/// whether they are too fast or too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThrottleReason {
+    /// The tenant makes too many requests a second, of whichever function.
+    CallerRate,
+    /// More calls of a function come than are made.
+    FunctionRate,
+    /// Too many calls at once, of the tenant or on the host.
+    Concurrency,
+    /// Too many calls at once for what is reserved for the function.
+    ReservedConcurrency,
+}
+
+impl ThrottleReason {
+    /// Lambda's name for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CallerRate => "CallerRateLimitExceeded",
+            Self::FunctionRate => "FunctionInvocationRateLimitExceeded",
+            Self::Concurrency => "ConcurrentInvocationLimitExceeded",
+            Self::ReservedConcurrency => "ReservedFunctionConcurrentInvocationLimitExceeded",
+        }
+    }
 }
 
 impl ApiError {
     /// An error by its status and name.
     pub fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
-        Self { status, name, message: message.into(), retry_after: None }
+        Self { status, name, message: message.into(), retry_after: None, reason: None }
     }
 
     /// A parameter that is out of bounds, by name.
@@ -61,10 +89,15 @@ impl ApiError {
     }
 
     /// Too much at once: to be tried again.
-    pub fn throttled(message: impl Into<String>, retry_after: u32) -> Self {
+    pub fn throttled(
+        reason: ThrottleReason,
+        message: impl Into<String>,
+        retry_after: u32,
+    ) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
             retry_after: Some(retry_after),
+            reason: Some(reason),
             ..Self::new(status, "TooManyRequestsException", message)
         }
     }
@@ -79,8 +112,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let whose = if self.status.is_server_error() { "Service" } else { "User" };
-        let body =
+        let mut body =
             serde_json::json!({ "Type": whose, "Message": self.message, "message": self.message });
+        if let Some(reason) = self.reason {
+            body["Reason"] = reason.as_str().into();
+        }
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert("x-amzn-errortype", HeaderValue::from_static(self.name));

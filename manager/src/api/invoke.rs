@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::ApiError;
+use super::{ApiError, ThrottleReason};
 use crate::auth::Caller;
 use crate::clock::now;
 use crate::engine::{EngineError, chain};
@@ -179,6 +179,7 @@ impl Request {
         });
         match kept.await {
             Ok(Ok(false)) => Err(ApiError::throttled(
+                ThrottleReason::FunctionRate,
                 format!("Rate Exceeded: {MOST_WAITING} asynchronous calls of {name} wait already"),
                 60,
             )),

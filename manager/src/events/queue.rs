@@ -13,7 +13,7 @@ use super::deliver::{Undelivered, new_id};
 use super::registry::Live;
 use super::settings::Kind;
 use super::{Events, MOST_WAITING, arn};
-use crate::api::ApiError;
+use crate::api::{ApiError, ThrottleReason};
 use crate::auth::Caller;
 use crate::ledger::Message;
 
@@ -56,6 +56,7 @@ impl Events {
         }
         if self.is_swamped(&live).map_err(|error| internal(&error))? {
             return Err(ApiError::throttled(
+                ThrottleReason::FunctionRate,
                 format!("more than {MOST_WAITING} messages wait for the function: try again later"),
                 RETRY,
             ));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::{Invocation, Invoked, Replay};
-use crate::api::ApiError;
+use crate::api::{ApiError, ThrottleReason};
 use crate::control::Target;
 use crate::engine::{Answer, EngineError, chain};
 use crate::host::Host;
@@ -127,7 +127,10 @@ fn copy(attempt: &Result<Invoked, ApiError>) -> Result<Invoked, ApiError> {
 
 fn refused(error: RunError) -> ApiError {
     match error {
-        RunError::Patience => ApiError::throttled("the same call is still running; try again", 1),
+        RunError::Patience => {
+            let text = "the same call is still running; try again";
+            ApiError::throttled(ThrottleReason::Concurrency, text, 1)
+        }
         RunError::Ledger(error) => {
             tracing::error!(error = chain(&error), "records cannot be read");
             ApiError::internal()
