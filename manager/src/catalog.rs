@@ -193,5 +193,5 @@ impl Catalog {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: LedgerError) -> ApiError {
     tracing::error!(error = &error as &dyn std::error::Error, "the ledger fails");
-    ApiError::internal()
+    ApiError::of(&error)
 }

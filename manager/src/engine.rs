@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::full::is_full;
+
 /// Builds snapshots and starts machines from them. Everything here blocks.
 pub trait Engine: Send + Sync + 'static {
     /// Builds the snapshot of a version.
@@ -176,6 +178,17 @@ pub struct BuildFailure {
     pub code: String,
     /// What went wrong.
     pub reason: String,
+}
+
+impl BuildFailure {
+    /// The code of a build for which there was no room on a disk: it is made again later.
+    pub const NO_SPACE: &str = "InternalError.NoSpace";
+
+    /// A failure that is not the function's.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let code = if is_full(error) { Self::NO_SPACE } else { "InternalError" };
+        Self { code: code.into(), reason: chain(error) }
+    }
 }
 
 /// Why there is no machine or no answer.

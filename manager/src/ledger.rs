@@ -247,7 +247,8 @@ impl From<rusqlite::Error> for LedgerError {
     /// Tells apart what callers act on.
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error().map(|error| error.extended_code) {
-            Some(ffi::SQLITE_FULL) => Self::Full(error),
+            // The second is of the index to the write-ahead log.
+            Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Self::Full(error),
             Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
                 Self::Exists(error)
             }

@@ -31,6 +31,7 @@ pub mod control;
 pub mod dispatch;
 pub mod engine;
 pub mod events;
+mod full;
 pub mod host;
 pub mod idempotent;
 pub mod invoke;

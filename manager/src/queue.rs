@@ -83,6 +83,10 @@ impl Queue {
         self.wake();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
     /// Waits until it is taken down what became of every message that is being delivered.
     pub(crate) async fn settled(&self) {
         // Never closed.
@@ -148,7 +152,7 @@ pub(crate) fn start(host: &Arc<Host>) {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             drop(permit);
             let Some(host) = host.upgrade() else { return };
-            if host.queue.stopped.load(Ordering::SeqCst) {
+            if host.queue.is_stopped() {
                 return;
             }
             let (queue, sated) = (host.queue.clone(), host.queue.sated());

@@ -5,6 +5,11 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::full::is_full;
+
+/// Seconds after which a full disk may have room again.
+const FULL: u32 = 10;
+
 /// The answer to a request that cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {message}")]
@@ -89,17 +94,23 @@ impl ApiError {
     }
 
     /// Too much at once: to be tried again.
-    pub fn throttled(
-        reason: ThrottleReason,
-        message: impl Into<String>,
-        retry_after: u32,
-    ) -> Self {
+    pub fn throttled(reason: ThrottleReason, message: impl Into<String>, retry_after: u32) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
             retry_after: Some(retry_after),
             reason: Some(reason),
             ..Self::new(status, "TooManyRequestsException", message)
         }
+    }
+
+    /// A failure of ours. That a disk is full is told, since somebody can do something about it, and it may pass.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        if !is_full(error) {
+            return Self::internal();
+        }
+        let text = "the function host's disk is full: nothing was changed; free some space on it and try again";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceException", text);
+        Self { retry_after: Some(FULL), ..error }
     }
 
     /// A failure of ours. What exactly goes to the log, not to the client.

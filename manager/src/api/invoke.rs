@@ -192,7 +192,7 @@ impl Request {
             }
             Ok(Err(error)) => {
                 tracing::error!(error = chain(&error), "cannot take a call in");
-                Err(ApiError::internal())
+                Err(ApiError::of(&error))
             }
             Err(_) => Err(ApiError::internal()),
         }

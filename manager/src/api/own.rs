@@ -222,7 +222,7 @@ fn answered<T>(
         Ok(Ok(value)) => Ok(Json(value)),
         Ok(Err(error)) => {
             tracing::error!(error = chain(&error), "cannot look into the ledger");
-            Err(ApiError::internal())
+            Err(ApiError::of(&error))
         }
         Err(_) => Err(ApiError::internal()),
     }

@@ -55,7 +55,7 @@ pub(super) fn prove(
 /// The ledger fails while a key is looked for.
 pub(super) fn in_ledger(error: &LedgerError) -> ApiError {
     tracing::error!(error = error as &dyn std::error::Error, "cannot look for a key");
-    ApiError::internal()
+    ApiError::of(error)
 }
 
 /// A wrong secret and an unknown key are the same to whoever tries them out.

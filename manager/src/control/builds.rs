@@ -101,6 +101,12 @@ impl Control {
         }
     }
 
+    /// Has a job done once more, after those of its tenant that wait.
+    pub fn build_again(&self, job: BuildJob) {
+        // Nobody receives while the host stops: what is unbuilt is found when it starts again.
+        let _ = self.parts.builds.send(job);
+    }
+
     /// What was being built when the host stopped: to be built when it starts.
     pub fn unbuilt(&self) -> Vec<BuildJob> {
         let functions = self.catalog().all();
@@ -119,10 +125,8 @@ impl Control {
         let functions = self.catalog().all();
         let versions = functions.iter().flat_map(|function| state::versions(function));
         let built = versions.filter(|version| state::is_building(version));
-        let need = |of: &Configuration| Need {
-            runtime: of.runtime.clone(),
-            memory_mib: of.memory_mib,
-        };
+        let need =
+            |of: &Configuration| Need { runtime: of.runtime.clone(), memory_mib: of.memory_mib };
         built.map(|version| need(&version.configuration)).collect()
     }
 

@@ -228,7 +228,7 @@ fn failed(error: CodesError) -> ApiError {
         )),
         error => {
             tracing::error!(error = &error as &dyn std::error::Error, "the code store fails");
-            ApiError::internal()
+            ApiError::of(&error)
         }
     }
 }

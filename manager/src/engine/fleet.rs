@@ -26,6 +26,7 @@ use super::{
     Instance, Killer, Need,
 };
 use crate::clock::now;
+use crate::full::is_full;
 
 /// What machines are made of besides functions: this crate knows nothing of images.
 pub trait Images: Send + Sync + 'static {
@@ -133,10 +134,11 @@ impl FleetEngine {
             code: "InvalidRuntime".into(),
             reason: format!("there is no runtime {}", blueprint.runtime),
         })?;
-        let (kernel, cmdline) = self.images.kernel().map_err(|e| internal(&*e))?;
-        self.images.pack(blueprint.code, code).map_err(|e| BuildFailure {
-            code: "InvalidZipFileException".into(),
-            reason: chain(&*e),
+        let (kernel, cmdline) = self.images.kernel().map_err(|e| BuildFailure::internal(&*e))?;
+        self.images.pack(blueprint.code, code).map_err(|e| {
+            let code =
+                if is_full(&*e) { BuildFailure::NO_SPACE } else { "InvalidZipFileException" };
+            BuildFailure { code: code.into(), reason: chain(&*e) }
         })?;
         let function = Function {
             version: blueprint.version.to_owned(),
@@ -151,7 +153,7 @@ impl FleetEngine {
             memory_mib: blueprint.memory_mib,
             vcpus: 1,
             kernel,
-            root: self.images.root(runtime).map_err(|e| internal(&*e))?,
+            root: self.images.root(runtime).map_err(|e| BuildFailure::internal(&*e))?,
             code: Some(code.to_owned()),
             cmdline,
             function,
@@ -164,7 +166,7 @@ impl FleetEngine {
 
 impl Engine for FleetEngine {
     fn build(&self, blueprint: &Blueprint<'_>) -> Result<(), BuildFailure> {
-        let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
+        let folder = tempfile::tempdir().map_err(|e| BuildFailure::internal(&e))?;
         let mut spec = self.spec(blueprint, &folder.path().join("code.erofs"))?;
         let runtime = RuntimeSpec::under(&spec);
         let _held = self.bases.hold(&runtime.name);
@@ -386,13 +388,9 @@ fn failure(error: &BuildError) -> BuildFailure {
         },
         BuildError::Room { .. } => "InvalidZipFileException",
         BuildError::Freeze(calve_fleet::FreezeError::Guest(_)) => "FunctionError.HookError",
-        _ => "InternalError",
+        _ => return BuildFailure::internal(error),
     };
     BuildFailure { code: code.into(), reason: chain(error) }
-}
-
-fn internal(error: &(dyn Error + 'static)) -> BuildFailure {
-    BuildFailure { code: "InternalError".into(), reason: chain(error) }
 }
 
 fn machine(error: impl Error + Send + Sync + 'static) -> EngineError {

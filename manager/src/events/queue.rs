@@ -174,5 +174,5 @@ impl Batch {
 /// A failure of ours, to the log.
 pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> ApiError {
     tracing::error!(error, "an event source cannot be read or written");
-    ApiError::internal()
+    ApiError::of(error)
 }

@@ -8,16 +8,21 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use self::line::Line;
 use super::Host;
 use crate::control::{BuildJob, Plan};
 use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
+use crate::full::is_full;
 use crate::metrics::BuildOutcome;
 use crate::model::Snapshot;
 use crate::package;
 
 mod line;
+
+/// How long to wait before something is tried again for which there was no room: a full disk must not keep us busy.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Builds whatever is asked for, and what was under way when the host stopped.
 pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
@@ -43,15 +48,21 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
             };
             let (Ok(permit), Some(job)) = (permit, line.pop()) else { return };
             let Some(host) = weak.upgrade() else { return };
-            let busy = busy.clone();
-            spawn_blocking(move || {
+            if host.is_draining() {
+                return;
+            }
+            let (busy, weak) = (busy.clone(), weak.clone());
+            let again = job.clone();
+            let built = spawn_blocking(move || {
                 let _permit = permit;
-                // One that is being built is looked at again when that is done: also after the turn was given back, for
-                // one that came and was sent away in between.
-                while host.control.plan(&job).is_some() {
-                    let Some(_turn) = Turn::take(&busy, &job) else { return };
-                    while let Some(plan) = host.control.plan(&job) {
-                        host.build(&job, &plan);
+                host.build_all(&busy, &job)
+            });
+            tokio::spawn(async move {
+                if let Ok(Built::NoSpace) = built.await {
+                    // At its tenant's end of the line, and not at once: others may need less.
+                    sleep(PAUSE).await;
+                    if let Some(host) = weak.upgrade() {
+                        host.control.build_again(again);
                     }
                 }
             });
@@ -84,9 +95,32 @@ fn lock(busy: &Busy) -> std::sync::MutexGuard<'_, HashSet<BuildJob>> {
     busy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What came of a job.
+enum Built {
+    /// There is nothing more to do for it.
+    Done,
+    /// It is to be done again when there may be room.
+    NoSpace,
+}
+
 impl Host {
+    /// Builds a version until it is as it should be.
+    fn build_all(&self, busy: &Busy, job: &BuildJob) -> Built {
+        // One that is being built is looked at again when that is done: also after the turn was given back, for one that
+        // came and was sent away in between.
+        while !self.is_draining() && self.control.plan(job).is_some() {
+            let Some(_turn) = Turn::take(busy, job) else { return Built::Done };
+            while let Some(plan) = self.control.plan(job).filter(|_| !self.is_draining()) {
+                if matches!(self.build(job, &plan), Built::NoSpace) {
+                    return Built::NoSpace;
+                }
+            }
+        }
+        Built::Done
+    }
+
     /// Builds a version and says what came of it.
-    fn build(&self, job: &BuildJob, plan: &Plan) {
+    fn build(&self, job: &BuildJob, plan: &Plan) -> Built {
         let name = snapshot_name(job, plan);
         let configuration = &plan.version.configuration;
         let built = self.try_build(job, plan, &name).and_then(|()| self.try_open(&name));
@@ -105,31 +139,47 @@ impl Host {
         } else {
             tracing::info!(tenant = %job.tenant, function = %job.function, snapshot = %name, "built");
         }
-        match self.control.built(job, &plan.version.revision, result) {
-            Ok(true) => {}
-            // Changed or deleted meanwhile.
-            Ok(false) => self.discard(&name),
-            Err(error) => {
-                tracing::error!(function = %job.function, %error, "cannot take down what was built");
-                // It is tried again; not at once, or a full disk keeps us busy.
-                std::thread::sleep(Duration::from_secs(1));
+        if failed.is_some_and(|failure| failure.code == BuildFailure::NO_SPACE) {
+            return Built::NoSpace;
+        }
+        self.write_down(job, plan, &name, &result);
+        Built::Done
+    }
+
+    /// Takes down what came of a build, however long that takes: it is not made again for want of a line in the ledger.
+    fn write_down(
+        &self,
+        job: &BuildJob,
+        plan: &Plan,
+        name: &str,
+        result: &Result<Snapshot, BuildFailure>,
+    ) {
+        loop {
+            match self.control.built(job, &plan.version.revision, result.clone()) {
+                Ok(true) => return,
+                // Changed or deleted meanwhile.
+                Ok(false) => return self.discard(name),
+                Err(error) => {
+                    tracing::error!(function = %job.function, %error, "cannot take down what was built");
+                    if self.is_draining() {
+                        return;
+                    }
+                    std::thread::sleep(PAUSE);
+                }
             }
         }
     }
 
     fn try_build(&self, job: &BuildJob, plan: &Plan, name: &str) -> Result<(), BuildFailure> {
         let version = &plan.version;
-        let internal = |error: &dyn std::error::Error| BuildFailure {
-            code: "InternalError".into(),
-            reason: error.to_string(),
-        };
-        let zip =
-            self.control.codes().read(&job.tenant, &version.code).map_err(|e| internal(&e))?;
-        let folder = tempfile::tempdir().map_err(|e| internal(&e))?;
+        let zip = self.control.codes().read(&job.tenant, &version.code);
+        let zip = zip.map_err(|e| BuildFailure::internal(&e))?;
+        let folder = tempfile::tempdir().map_err(|e| BuildFailure::internal(&e))?;
         let code = folder.path().join("code");
-        package::unpack(&zip, &code, &package::Limits::default()).map_err(|e| BuildFailure {
-            code: "InvalidZipFileException".into(),
-            reason: e.to_string(),
+        let unpacked = package::unpack(&zip, &code, &package::Limits::default());
+        unpacked.map_err(|e| match is_full(&e) {
+            true => BuildFailure::internal(&e),
+            false => BuildFailure { code: "InvalidZipFileException".into(), reason: e.to_string() },
         })?;
         let configuration = &version.configuration;
         self.engine.build(&Blueprint {
@@ -158,7 +208,11 @@ impl Host {
             }
             Ok(()) => Ok(()),
             Err(error) => {
-                tracing::warn!(snapshot = name, why = chain(&error), "cannot look at what was built");
+                tracing::warn!(
+                    snapshot = name,
+                    why = chain(&error),
+                    "cannot look at what was built"
+                );
                 Ok(())
             }
         }

@@ -133,7 +133,7 @@ fn refused(error: RunError) -> ApiError {
         }
         RunError::Ledger(error) => {
             tracing::error!(error = chain(&error), "records cannot be read");
-            ApiError::internal()
+            ApiError::of(&error)
         }
         RunError::Interrupted(_) => ApiError::internal(),
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
-use super::Fate;
+use super::{Fate, PAUSE};
 use crate::api::ApiError;
 use crate::clock::now;
 use crate::engine::EngineError;
@@ -20,6 +21,15 @@ use crate::model::{EventInvoke, LATEST};
 
 /// The longest wait for another try after a failure that is not the function's: AWS Lambda's five minutes.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// What became of a message, and what there is to tell of it.
+struct Outcome {
+    message: Message,
+    settings: EventInvoke,
+    fate: Fate,
+    /// None: it was not called.
+    invoked: Option<Result<Invoked, ApiError>>,
+}
 
 impl Host {
     /// Tries a message and takes down what became of it.
@@ -35,18 +45,33 @@ impl Host {
             let invoked = self.call_for(&message).await;
             (self.fate(&message, &settings, &invoked), Some(invoked))
         };
-        let (host, told) = (self.clone(), message.clone());
-        let kept =
-            spawn_blocking(move || host.settle(&told, &settings, fate, invoked.as_ref())).await;
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                // Its lease runs out, or the host starts anew: it is tried again.
-                tracing::error!(request = %message.id, %error, "cannot take down what became of a call");
-            }
-            Err(error) => tracing::error!(request = %message.id, %error, "cannot settle a call"),
-        }
+        self.keep(Outcome { message, settings, fate, invoked }).await;
         self.queue.wake();
+    }
+
+    /// Takes down what became of a message. While the disk is full, it tries again, and nothing else is delivered in its
+    /// place: what has run would run once more.
+    async fn keep(self: &Arc<Self>, outcome: Outcome) {
+        let outcome = Arc::new(outcome);
+        loop {
+            let (host, told) = (self.clone(), outcome.clone());
+            let request = &outcome.message.id;
+            match spawn_blocking(move || host.settle(&told)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(request, %error, "cannot take down what became of a call");
+                    if !matches!(error, LedgerError::Full(_)) || self.queue.is_stopped() {
+                        // Its lease runs out, or the host starts anew: it is tried again.
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(request, %error, "cannot settle a call");
+                    return;
+                }
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Why a message of an event source may not be delivered: looked at anew each time.
@@ -115,14 +140,10 @@ impl Host {
         }
     }
 
-    /// Takes down what became of a message. Blocks.
-    fn settle(
-        &self,
-        message: &Message,
-        settings: &EventInvoke,
-        fate: Fate,
-        invoked: Option<&Result<Invoked, ApiError>>,
-    ) -> Result<(), LedgerError> {
+    /// Takes down what became of a message, once more if need be. Blocks.
+    fn settle(&self, outcome: &Outcome) -> Result<(), LedgerError> {
+        let Outcome { message, settings, fate, invoked } = outcome;
+        let invoked = invoked.as_ref();
         match fate {
             Fate::Done => {
                 self.tell(message, &settings.on_success, "Success", invoked)?;
@@ -132,14 +153,14 @@ impl Host {
             }
             Fate::Again(pause, tries, outcome) => {
                 let due = now() + u64::try_from(pause.as_millis()).unwrap_or(0);
-                self.ledger.postpone(&message.id, due, tries)?;
-                self.metrics.record_async(outcome);
+                self.ledger.postpone(&message.id, due, *tries)?;
+                self.metrics.record_async(*outcome);
             }
             Fate::Dead(reason) => {
                 let condition = reason.split(':').next().unwrap_or_default().to_owned();
                 self.tell(message, &settings.on_failure, &condition, invoked)?;
                 self.dead_letter(message)?;
-                self.ledger.bury(&message.id, now(), &reason)?;
+                self.ledger.bury(&message.id, now(), reason)?;
                 self.metrics.record_async(AsyncOutcome::Dead);
             }
         }
