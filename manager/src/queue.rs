@@ -23,8 +23,12 @@ use crate::clock::now;
 use crate::host::Host;
 use crate::ledger::Message;
 use crate::metrics::AsyncOutcome;
+use crate::model::Millis;
 
 mod deliver;
+mod pace;
+
+use pace::Pace;
 
 /// Messages that are being delivered at the same time, for each processor: beyond that, they would only be in each other's
 /// way, and in that of calls that somebody waits for.
@@ -49,6 +53,8 @@ pub(crate) struct Queue {
     done: Mutex<HashMap<(String, String), u64>>,
     /// Messages that are being delivered, by tenant.
     under_way: Mutex<HashMap<String, u32>>,
+    /// What tenants may have delivered at the moment.
+    pace: Mutex<Pace>,
 }
 
 impl Default for Queue {
@@ -62,6 +68,7 @@ impl Default for Queue {
             stopped: AtomicBool::new(false),
             done: Mutex::default(),
             under_way: Mutex::default(),
+            pace: Mutex::default(),
         }
     }
 }
@@ -156,14 +163,16 @@ pub(crate) fn start(host: &Arc<Host>) {
                 return;
             }
             let (queue, sated) = (host.queue.clone(), host.queue.sated());
+            let (spent, wait) = host.spent();
             // Not more than a tenant's share at once, so that one is seen to have it.
             let most = permits.available_permits().min(BATCH).min((queue.most as usize / 2).max(1));
-            let waits_for_a_share = !sated.is_empty();
+            let waits = !sated.is_empty() || !spent.is_empty();
+            let passed_over = [sated, spent].concat();
             let leasing = host.clone();
             let leased = spawn_blocking(move || {
                 let now = now();
                 let until = now + u64::try_from(LEASE.as_millis()).unwrap_or(0);
-                let messages = leasing.ledger.lease_but(now, until, most, &sated)?;
+                let messages = leasing.ledger.lease_but(now, until, most, &passed_over)?;
                 let next = if messages.is_empty() { leasing.ledger.next_due()? } else { Some(now) };
                 Ok::<_, crate::ledger::LedgerError>((messages, next))
             });
@@ -177,10 +186,11 @@ pub(crate) fn start(host: &Arc<Host>) {
                 Err(_) => return,
             };
             if messages.is_empty() {
-                // What is due may be of one who has a share: then its end wakes us.
+                // What is due may be of one who has a share: then its end wakes us. Or of one who may make no call yet.
                 let due = next.map(|due| Duration::from_millis(due.saturating_sub(now())));
                 let due = due.unwrap_or(Duration::from_secs(3600));
-                let pause = if waits_for_a_share { due.max(PAUSE) } else { due };
+                let wait = wait.map_or(PAUSE, |wait| Duration::from_millis(wait).min(PAUSE));
+                let pause = if waits { due.max(wait) } else { due };
                 // The host is not kept alive by this.
                 drop(host);
                 tokio::select! {
@@ -190,6 +200,7 @@ pub(crate) fn start(host: &Arc<Host>) {
                 continue;
             }
             for message in messages {
+                host.take(&message.tenant);
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (host, under_way) = (host.clone(), queue.begin(&message.tenant));
                 tokio::spawn(async move {
@@ -199,6 +210,26 @@ pub(crate) fn start(host: &Arc<Host>) {
             }
         }
     });
+}
+
+impl Host {
+    /// The tenants that may make no call now, and how long until the first of them may again, ms.
+    fn spent(&self) -> (Vec<String>, Option<Millis>) {
+        let mut pace = self.queue.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.spent(now(), |tenant| self.rate(tenant))
+    }
+
+    /// A message of a tenant is delivered.
+    fn take(&self, tenant: &str) {
+        let rate = self.rate(tenant);
+        let mut pace = self.queue.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(now(), tenant, rate);
+    }
+
+    /// Calls a second that a tenant may make.
+    fn rate(&self, tenant: &str) -> u32 {
+        self.keyring.tenant(tenant).map_or(0, |tenant| tenant.quota.rate)
+    }
 }
 
 /// What became of a message.

@@ -127,6 +127,29 @@ fn one_tenants_flood_does_not_hold_up_another() {
 }
 
 #[test]
+fn events_are_delayed_and_not_lost_where_a_tenant_may_make_no_more_calls() {
+    let host = TestHost::new();
+    let (acme, other) = (host.client("acme"), host.client("other"));
+    acme.create("f");
+    other.create("f");
+    host.limit("acme", |quota| quota.rate = 0);
+    for n in 0..40 {
+        acme.invoke_later("f", &json!({ "n": n }));
+    }
+    // More than are taken from the ledger at once; others pass them.
+    for n in 1..=20 {
+        other.invoke_later("f", &json!({}));
+        other.poll(QUEUE, "it is done", |queue| queue["done"] == n);
+    }
+    let queue = acme.get(QUEUE).expect(200).json();
+    assert_eq!((&queue["waiting"], &queue["done"]), (&json!(40), &json!(0)));
+    host.limit("acme", |quota| quota.rate = 1000);
+    acme.poll(QUEUE, "all are done", |queue| queue["done"] == 40);
+    assert_eq!(acme.get(DEAD).expect(200).json(), json!([]));
+    assert_eq!(host.engine.with(|world| world.calls.len()), 60);
+}
+
+#[test]
 fn a_failed_event_goes_to_its_destination_and_a_successful_one_to_its_own() {
     let host = TestHost::new();
     let client = host.client("acme");

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{Fate, PAUSE};
-use crate::api::ApiError;
+use crate::api::{ApiError, ThrottleReason};
 use crate::clock::now;
 use crate::engine::EngineError;
 use crate::host::Host;
@@ -130,6 +130,10 @@ impl Host {
             }
             Err(error) if error.status == http::StatusCode::NOT_FOUND => {
                 Fate::Dead(format!("FunctionNotFound: {}", error.message))
+            }
+            // Others' calls had all that its tenant may make: there will be more in a moment, however old it is.
+            Err(error) if error.reason == Some(ThrottleReason::CallerRate) => {
+                Fate::Again(PAUSE, message.tries, AsyncOutcome::Retried)
             }
             // Throttled, not active yet, or a failure of ours: it is not the function's try.
             Ok(_) | Err(_) => {
