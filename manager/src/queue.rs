@@ -49,7 +49,7 @@ pub(crate) struct Queue {
     /// How many there are.
     most: u32,
     stopped: AtomicBool,
-    /// Messages that were delivered, by tenant and function, since the start.
+    /// Messages that were delivered, by tenant and function, since the start. Of functions that are gone, for a while only.
     done: Mutex<HashMap<(String, String), u64>>,
     /// Messages that are being delivered, by tenant.
     under_way: Mutex<HashMap<String, u32>>,
@@ -122,6 +122,12 @@ impl Queue {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         *under_way.entry(tenant.to_owned()).or_default() += 1;
         UnderWay { queue: self.clone(), tenant: tenant.to_owned() }
+    }
+
+    /// Forgets the functions that are not there any more.
+    pub(crate) fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.retain(|(tenant, function), _| is_there(tenant, function));
     }
 
     fn count(&self, message: &Message) {

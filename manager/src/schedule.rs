@@ -20,6 +20,7 @@
 //! another, and tests hold that against millions of random steps.
 
 mod admission;
+mod lost;
 mod machines;
 mod routes;
 #[cfg(test)]
@@ -468,8 +469,8 @@ impl Scheduler {
     }
 
     fn destroy(&mut self, now: Millis, machine: MachineId) {
-        if let Some(value) = self.machines.unroute(machine) {
-            self.routes.lose(&value, machine);
+        if let Some((value, tenant)) = self.machines.unroute(machine) {
+            self.routes.lose(&value, machine, &tenant);
         }
         self.change(now, machine, State::Draining);
         self.actions.push(Action::Destroy { machine });

@@ -7,6 +7,26 @@ use common::TestHost;
 use serde_json::json;
 
 #[test]
+fn what_was_counted_of_a_function_goes_with_it() {
+    let host = TestHost::new();
+    let client = host.client("acme");
+    let queue = "/calve/v1/functions/f/queue";
+    let top = || client.get("/calve/v1/top").expect(200).json()["functions"].clone();
+    for name in ["f", "g"] {
+        client.create(name);
+        client.invoke_later(name, &json!({}));
+    }
+    client.poll(queue, "it is done", |queue| queue["done"] == 1);
+    host.host().sweep();
+    assert_eq!(client.get(queue).expect(200).json()["done"], 1);
+    client.request("DELETE", "/2015-03-31/functions/f", &[], b"").expect(204);
+    host.host().sweep();
+    client.create("f");
+    assert_eq!(client.get(queue).expect(200).json()["done"], 0);
+    assert!(top().as_array().unwrap().iter().all(|function| function["name"] != "f"), "{}", top());
+}
+
+#[test]
 fn a_runtime_goes_with_the_last_version_on_it_and_not_before() {
     let host = TestHost::new();
     let client = host.client("acme");

@@ -63,6 +63,7 @@ fn every(host: &Arc<Host>, pause: Duration, work: impl Fn(&Host) + Send + Sync +
 impl Host {
     /// Removes what has run out, and what nobody has or needs any more. Done now and then by itself. Blocks.
     pub fn sweep(&self) {
+        self.measure();
         if let Err(error) = self.ledger.sweep(now()) {
             tracing::error!(%error, "cannot remove what has run out");
         }
@@ -76,10 +77,15 @@ impl Host {
         }
     }
 
-    /// Brings what is measured now and then up to date.
+    /// Brings what is measured now and then up to date, and forgets what was measured of functions that are gone.
     fn measure(&self) {
         let functions = self.control.catalog().all();
         self.metrics.set_functions(functions.len() as u64);
+        // Asked one by one: what has come meanwhile is there, too.
+        let is_there =
+            |tenant: &str, name: &str| self.control.catalog().get(tenant, name).is_some();
+        self.queue.retain(is_there);
+        self.percentiles.retain(is_there);
         match self.ledger.length() {
             Ok((messages, oldest)) => {
                 let age = oldest.map_or(0, |oldest| now().saturating_sub(oldest));

@@ -130,13 +130,12 @@ impl Percentiles {
         self.find(tenant, function)?.summary()
     }
 
-    /// Forgets a function that was removed.
-    pub fn forget(&self, tenant: &str, function: &str) {
+    /// Forgets the functions that are not there any more.
+    pub fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
         let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(of_tenant) = windows.get_mut(tenant) else { return };
-        of_tenant.remove(function);
-        if of_tenant.is_empty() {
-            windows.remove(tenant);
-        }
+        windows.retain(|tenant, of_tenant| {
+            of_tenant.retain(|function, _| is_there(tenant, function));
+            !of_tenant.is_empty()
+        });
     }
 }

@@ -206,9 +206,10 @@ impl Machines {
         }
     }
 
-    /// Takes its routing value from it.
-    pub(super) fn unroute(&mut self, machine: MachineId) -> Option<Arc<str>> {
-        self.all.get_mut(&machine)?.route.take()
+    /// Takes its routing value from it: that, and whose it is.
+    pub(super) fn unroute(&mut self, machine: MachineId) -> Option<(Arc<str>, Arc<str>)> {
+        let machine = self.all.get_mut(&machine)?;
+        Some((machine.route.take()?, machine.code.tenant.clone()))
     }
 
     /// Idle ones that have been so since then or longer.

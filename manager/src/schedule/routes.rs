@@ -5,10 +5,12 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::lost::Lost;
 use super::{Code, MachineId, Request, RequestId};
 use crate::model::Millis;
 
-type Key = (Arc<str>, Arc<str>);
+/// A snapshot and a value.
+pub(super) type Key = (Arc<str>, Arc<str>);
 
 /// What a value has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,10 @@ pub(super) enum Row {
 /// All values.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    /// By snapshot and value.
-    rows: HashMap<Key, Row>,
+    /// Values that have a machine.
+    rows: HashMap<Key, MachineId>,
+    /// Those that have none any more.
+    lost: Lost,
     machines: HashMap<MachineId, Key>,
     queues: HashMap<Key, VecDeque<Request>>,
     /// Requests whose machine is gone.
@@ -32,33 +36,31 @@ pub(super) struct Routes {
     whose: HashMap<RequestId, Key>,
 }
 
-/// Lost rows are kept for those who ask again; but not without a bound. Beyond it, all are forgotten.
-const MOST_ROWS: usize = 100_000;
-
 impl Routes {
     /// What a value has.
     pub(super) fn find(&self, code: &Code, value: &Arc<str>) -> Option<Row> {
-        self.rows.get(&(code.snapshot.clone(), value.clone())).copied()
+        let key = (code.snapshot.clone(), value.clone());
+        let lost = || self.lost.contains(&key).then_some(Row::Lost);
+        self.rows.get(&key).map(|machine| Row::Machine(*machine)).or_else(lost)
     }
 
     pub(super) fn set(&mut self, code: &Code, value: &Arc<str>, machine: MachineId) {
-        if self.rows.len() >= MOST_ROWS {
-            self.rows.retain(|_, row| *row != Row::Lost);
-        }
         let key = (code.snapshot.clone(), value.clone());
-        self.rows.insert(key.clone(), Row::Machine(machine));
+        self.lost.remove(&key);
+        self.rows.insert(key.clone(), machine);
         self.machines.insert(machine, key);
     }
 
-    /// The machine of a value is gone.
-    pub(super) fn lose(&mut self, value: &Arc<str>, machine: MachineId) {
+    /// The machine of a tenant's value is gone.
+    pub(super) fn lose(&mut self, value: &Arc<str>, machine: MachineId, tenant: &Arc<str>) {
         let Some(key) = self.machines.remove(&machine) else { return };
         debug_assert_eq!(key.1, *value, "a machine has one value");
         for request in self.queues.remove(&key).unwrap_or_default() {
             self.leave(&request);
             self.orphans.push(request);
         }
-        self.rows.insert(key, Row::Lost);
+        self.rows.remove(&key);
+        self.lost.insert(tenant, key);
     }
 
     /// Takes the requests whose machine is gone.
