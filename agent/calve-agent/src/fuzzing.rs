@@ -129,13 +129,14 @@ pub fn runtime_api<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, invoke_every:
                 deadline_epoch_ms: 0,
                 function_arn: String::new(),
                 trace_id: String::new(),
+                stream: rounds % 2 == 0,
             });
         }
-        api.flush(&poll).unwrap();
+        api.flush(&poll, true).unwrap();
         for token in poll.wait(Some(std::time::Instant::now())).unwrap() {
             api.on_ready(token, &mut events);
         }
-        api.flush(&poll).unwrap();
+        api.flush(&poll, true).unwrap();
         bounded(&mut events);
     })
 }

@@ -45,6 +45,21 @@ impl Outbox {
         frame::encode(&wire::GuestFrame { body: Some(body) }, &mut self.buf)
     }
 
+    /// Queues a part of a result that the runtime streams, in as many frames as it takes; the first one says what it is.
+    pub(crate) fn push_part(
+        &mut self,
+        request_id: &str,
+        data: &[u8],
+        mut content_type: String,
+    ) -> Result<(), FrameError> {
+        for data in data.chunks(MAX_CHUNK) {
+            let (request_id, data) = (request_id.to_owned(), data.to_vec());
+            let content_type = std::mem::take(&mut content_type);
+            self.push(Body::ResultChunk(wire::ResultChunk { request_id, data, content_type }))?;
+        }
+        Ok(())
+    }
+
     /// Queues the result of a call: chunks and the final InvokeDone.
     pub(crate) fn push_result(
         &mut self,
@@ -61,7 +76,7 @@ impl Outbox {
         self.result.is_some()
     }
 
-    /// Whether logs may be added.
+    /// Whether logs, or parts of a result, may be added.
     pub(crate) fn has_room(&self) -> bool {
         self.queued() < LOG_ROOM
     }
@@ -93,6 +108,10 @@ impl Outbox {
             self.buf = Vec::new();
             self.start = 0;
             self.urgent = false;
+        } else if self.start >= LOG_ROOM {
+            // What has left takes no room, however long there is always something behind it.
+            self.buf.drain(..self.start);
+            self.start = 0;
         }
         Ok(())
     }
@@ -112,7 +131,8 @@ impl Outbox {
             let body = if rest.len() > MAX_CHUNK {
                 let data = rest[..MAX_CHUNK].to_vec();
                 pending.sent += MAX_CHUNK;
-                Body::ResultChunk(wire::ResultChunk { request_id, data })
+                let content_type = String::new();
+                Body::ResultChunk(wire::ResultChunk { request_id, data, content_type })
             } else {
                 let success =
                     wire::Success { tail: rest.to_vec(), size: pending.data.len() as u64 };

@@ -188,3 +188,79 @@ fn a_bootstrap_that_cannot_be_executed_is_an_error_of_init() {
     assert_eq!(error.kind, ErrorKind::Init);
     assert_eq!(error.error_type, "Runtime.InvalidEntrypoint");
 }
+
+/// A client that streams: a part, and the rest when the file that the event names is there. `"break"`: never.
+const STREAMS: &str = r#"#!/usr/bin/env python3.11
+import http.client, json, os, time
+def ask(method, path, body=None):
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request(method, "/2018-06-01/runtime/invocation/" + path, body)
+    answer = connection.getresponse()
+    return answer.headers["Lambda-Runtime-Aws-Request-Id"], answer.read()
+while True:
+    request, event = ask("GET", "next")
+    event = json.loads(event)
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.putrequest("POST", "/2018-06-01/runtime/invocation/" + request + "/response")
+    connection.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.putheader("Content-Type", "text/html")
+    connection.endheaders()
+    connection.send(b"7\r\n<html> \r\n")
+    if event == "break":
+        connection.close()
+        continue
+    while not os.path.exists(event):
+        time.sleep(0.002)
+    connection.send(b"%x\r\n%s\r\n0\r\n\r\n" % (200_000, b"x" * 200_000))
+    connection.getresponse().read()
+"#;
+
+#[test]
+fn a_stream_reaches_the_host_while_its_function_is_at_it() {
+    let machine = Machine::new(&[("bootstrap", STREAMS)]);
+    let mut session = machine.start(configure("provided", "x"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("go-on");
+    let event = json!(file).to_string();
+    session.invoke(Call { stream: true, ..Call::new("r-1", event.as_bytes()) }).unwrap();
+    let (mut result, mut types) = (Vec::new(), Vec::new());
+    let answer = session.wait_streamed(&mut |_, _| {}, &mut |bytes, content_type| {
+        // The function goes on when its first part is here, and not before.
+        std::fs::write(&file, "").unwrap();
+        result.extend_from_slice(bytes);
+        types.push(content_type.to_owned());
+    });
+    assert_eq!(answer.unwrap().outcome.unwrap(), b"");
+    assert_eq!((&result[..7], result.len()), (&b"<html> "[..], 200_007));
+    assert_eq!(types.remove(0), "text/html");
+    assert!(types.iter().all(String::is_empty));
+
+    // What breaks off is no result, and the machine goes on.
+    session.invoke(Call { stream: true, ..Call::new("r-2", b"\"break\"") }).unwrap();
+    let mut result = Vec::new();
+    let answer =
+        session.wait_streamed(&mut |_, _| {}, &mut |bytes, _| result.extend_from_slice(bytes));
+    let error = answer.unwrap().outcome.unwrap_err();
+    assert_eq!(
+        (error.error_type.as_str(), &result[..]),
+        ("Runtime.TruncatedResponse", &b"<html> "[..])
+    );
+
+    // A host that wants no stream gets a result, which this is none of.
+    let error = call(&mut session, "r-3", &event);
+    assert_eq!(error.kind(), ErrorKind::InvalidResult);
+}
+
+#[test]
+fn a_stream_has_the_deadline_of_its_call() {
+    let machine = Machine::new(&[("bootstrap", STREAMS)]);
+    let mut session = machine.start(configure("provided", "x"));
+    let timeout = Some(std::time::Duration::from_millis(300));
+    let call = Call { stream: true, timeout, ..Call::new("r-1", b"\"/nowhere\"") };
+    session.invoke(call).unwrap();
+    let mut result = Vec::new();
+    let answer =
+        session.wait_streamed(&mut |_, _| {}, &mut |bytes, _| result.extend_from_slice(bytes));
+    assert_eq!(answer.unwrap().outcome.unwrap_err().kind, ErrorKind::Timeout);
+}

@@ -16,7 +16,9 @@ pub mod limits;
 pub mod session;
 
 pub use error::{ErrorKind, Exit, FunctionError};
-pub use session::{Answer, Call, Event, LogSink, LogStream, Opening, Session, SessionError};
+pub use session::{
+    Answer, Call, Event, LogSink, LogStream, Opening, ResultSink, Session, SessionError,
+};
 
 /// The messages of `calve.proto`, as prost generates them.
 ///

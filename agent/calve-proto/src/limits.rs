@@ -24,6 +24,12 @@ pub const MAX_FRAME: usize = MAX_CHUNK + (8 << 10);
 /// Longest event and longest result, in bytes: the 6 MB of AWS Lambda's synchronous invocations.
 pub const MAX_BODY: usize = 6 << 20;
 
+/// Longest result that a runtime streams, in bytes: the 200 MB of AWS Lambda's response streaming. Nobody keeps it whole.
+pub const MAX_STREAM: usize = 200 << 20;
+
+/// Longest content type of a streamed result, in bytes.
+pub const MAX_CONTENT_TYPE: usize = 256;
+
 /// Log bytes of one call after which the agent reads on but passes nothing more on, and says how much that was. Enough
 /// for any log that a person reads; a function that prints without end must not fill its host's disk.
 pub const DEFAULT_LOG_LIMIT: u64 = 64 << 20;

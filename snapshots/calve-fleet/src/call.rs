@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calve_proto::{FunctionError, LogSink, SessionError};
+use calve_proto::{FunctionError, LogSink, ResultSink, SessionError};
 use thiserror::Error;
 
 use crate::error::WorkerError;
@@ -20,6 +20,10 @@ pub struct CallOptions<'a> {
     pub grace: Option<Duration>,
     /// Takes what the function prints, as it comes. Thrown away where there is none.
     pub logs: Option<&'a mut LogSink<'a>>,
+    /// Takes the result as it comes, all of it: that of the [`Outcome`] is then empty, and its error may come after a
+    /// part of the result. A function that streams may say up to 200 MiB this way. What this takes, it takes on the
+    /// thread of the call: while it waits, so does the guest.
+    pub results: Option<&'a mut ResultSink<'a>>,
     /// X-Ray trace header for the function, or empty.
     pub trace_id: &'a str,
     /// Leave out what costs a round trip to the worker and a walk through its page tables after

@@ -113,8 +113,8 @@ impl Callee {
         let within = options.timeout.unwrap_or(self.timeout).saturating_add(grace);
         self.conversation.stream().want("answer", within);
         self.conversation.set_deadline(started.checked_add(within));
-        let CallOptions { timeout, trace_id, logs, unmeasured, .. } = options;
-        let call = Call { request_id, event, timeout, trace_id };
+        let CallOptions { timeout, trace_id, logs, results, unmeasured, .. } = options;
+        let call = Call { request_id, event, timeout, trace_id, stream: results.is_some() };
         let mut nowhere = |_: calve_proto::LogStream, _: &[u8]| {};
         let answer = self.converse(|callee| {
             if callee.opened {
@@ -122,10 +122,14 @@ impl Callee {
             } else {
                 callee.open(Some(call), false)?;
             }
-            callee.conversation.wait_answer(match logs {
+            let logs = match logs {
                 Some(logs) => logs,
                 None => &mut nowhere,
-            })
+            };
+            match results {
+                Some(results) => callee.conversation.wait_streamed(logs, results),
+                None => callee.conversation.wait_answer(logs),
+            }
         });
         match answer {
             Ok(answer) => Ok(self.outcome(answer, started, !unmeasured)),

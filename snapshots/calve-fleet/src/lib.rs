@@ -119,6 +119,6 @@ const _: () = {
 
 pub use calve_jail::cgroup::CgroupError;
 pub use calve_jail::{Cores, Isolation};
-pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream};
+pub use calve_proto::{ErrorKind, FunctionError, LogSink, LogStream, ResultSink};
 pub use calve_vmm::{Access, Shape};
 pub use control::End;

@@ -244,7 +244,8 @@ pub fn seeds() -> Seeds {
     let log = |out| frame(out, Body::Log(wire::Log { stream: 1, data: b"hello".to_vec() }));
     let success =
         wire::invoke_done::Outcome::Success(wire::Success { tail: b"{}".to_vec(), size: 4 });
-    let chunk = wire::ResultChunk { request_id: request_id(), data: b"[]".to_vec() };
+    let data = b"[]".to_vec();
+    let chunk = wire::ResultChunk { request_id: request_id(), data, ..Default::default() };
     let failed = wire::invoke_done::Outcome::Error(error());
     let exited = wire::RuntimeExited { exit: error().exit, out_of_memory: true };
     let freeze = |body| frame(open(0).u8(op::FREEZE).u8(0), body).done();

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use calve_proto::limits::{MAX_BODY, MAX_LABEL, is_id};
-use calve_proto::wire::{Invoke, InvokeChunk, InvokeDone, guest_frame::Body, invoke_done::Outcome};
+use calve_proto::wire::{
+    Invoke, InvokeChunk, InvokeDone, Success, guest_frame::Body, invoke_done::Outcome,
+};
 use calve_proto::{ErrorKind, FunctionError};
 
 use super::{Agent, Stage};
@@ -53,6 +55,10 @@ pub(super) struct Call {
     event: Vec<u8>,
     size: usize,
     timeout: Duration,
+    /// The host takes the result as it comes.
+    stream: bool,
+    /// Bytes of the result that have been passed on already.
+    passed: u64,
     phase: Phase,
     /// Set while it runs.
     pub(super) deadline: Option<Instant>,
@@ -91,6 +97,8 @@ impl<P: Place> Agent<P> {
             event: invoke.body,
             size,
             timeout: Duration::from_millis(timeout_ms.into()),
+            stream: invoke.stream,
+            passed: 0,
             phase: Phase::Receiving,
             deadline: None,
         });
@@ -151,6 +159,7 @@ impl<P: Place> Agent<P> {
                     deadline_epoch_ms: epoch_ms(call.timeout),
                     function_arn: arn.unwrap_or_default(),
                     trace_id: std::mem::take(&mut call.trace_id),
+                    stream: call.stream,
                 });
             }
             Some(_) => {}
@@ -185,6 +194,24 @@ impl<P: Place> Agent<P> {
         {
             control.closing = true;
         }
+    }
+
+    /// A part of a result that is streamed. Its deadline goes on: the function is at work.
+    pub(super) fn pass_on(&mut self, data: &[u8], content_type: String) {
+        let (Some(call), Some(control)) = (&mut self.call, &mut self.control) else { return };
+        call.passed += data.len() as u64;
+        if control.outbox.push_part(&call.request_id, data, content_type).is_err() {
+            control.closing = true;
+        }
+    }
+
+    /// The end of a result that was streamed.
+    pub(super) fn finish_stream(&mut self) {
+        self.drain_logs();
+        let Some(call) = self.call.take() else { return };
+        let success = Success { tail: Vec::new(), size: call.passed };
+        let outcome = Some(Outcome::Success(success));
+        self.send(Body::InvokeDone(InvokeDone { request_id: call.request_id, outcome }));
     }
 
     /// The end of the call without a result.

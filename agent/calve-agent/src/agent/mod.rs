@@ -177,10 +177,10 @@ impl<P: Place> Agent<P> {
         self.finish_answer();
         // A clone that waits for its first call leaves its runtime asleep, and its pages untouched.
         let waits = self.call.is_none() && !self.awake;
-        let logs_open = self.control.as_ref().is_some_and(|c| !c.closing && c.outbox.has_room());
+        let room = self.control.as_ref().is_some_and(|c| !c.closing && c.outbox.has_room());
         if let Some(running) = &mut self.running {
-            running.launch.backend.flush(&self.poll)?;
-            running.launch.logs.watch(&self.poll, logs_open)?;
+            running.launch.backend.flush(&self.poll, room)?;
+            running.launch.logs.watch(&self.poll, room)?;
             // Not before: woken without work, the runtime would only go back to sleep.
             let asleep = matches!(running.stage, Stage::Frozen)
                 || (waits && matches!(running.stage, Stage::Serving));

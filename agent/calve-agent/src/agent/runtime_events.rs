@@ -40,6 +40,10 @@ impl<P: Place> Agent<P> {
             (Stage::Serving, RuntimeEvent::Result(result)) if calling => {
                 self.succeed(result);
             }
+            (Stage::Serving, RuntimeEvent::Part { data, content_type }) if calling => {
+                self.pass_on(&data, content_type);
+            }
+            (Stage::Serving, RuntimeEvent::Streamed) if calling => self.finish_stream(),
             (Stage::Serving, RuntimeEvent::Failed(error)) if calling => {
                 self.fail(error);
             }

@@ -1,9 +1,9 @@
 //! Chunked request bodies (RFC 9112, section 7.1).
 
-/// Longest line of a chunk's size with its extensions, and of a trailer.
+/// Longest line of a chunk's size with its extensions.
 const MAX_LINE: usize = 4 << 10;
 
-/// Most bytes of trailers.
+/// Most bytes of trailers: an error with its stack trace, in base64, is one.
 const MAX_TRAILERS: usize = 64 << 10;
 
 /// What is wrong with a body.
@@ -29,12 +29,21 @@ enum State {
 pub(super) struct Chunked {
     state: State,
     max: usize,
+    /// Bytes of the body that have been announced.
+    announced: usize,
+    /// The trailer lines, as they came.
+    trailers: Vec<u8>,
 }
 
 impl Chunked {
     /// For a body of at most `max` bytes.
     pub(super) fn new(max: usize) -> Self {
-        Self { state: State::Size, max }
+        Self { state: State::Size, max, announced: 0, trailers: Vec::new() }
+    }
+
+    /// The trailers of a body that is complete (RFC 9112, section 7.1.2): lines with an empty one behind them, or nothing.
+    pub(super) fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     /// Moves data from `input` to `body`. Returns how many bytes of `input` are used up, and whether the body is
@@ -49,10 +58,11 @@ impl Chunked {
             let rest = &input[used..];
             match self.state {
                 State::Size => {
-                    let Some(line) = take_line(rest)? else { return Ok((used, false)) };
+                    let Some(line) = take_line(rest, MAX_LINE)? else { return Ok((used, false)) };
                     used += line.len() + 2;
                     let size = parse_size(line)?;
-                    if body.len().saturating_add(size) > self.max {
+                    self.announced = self.announced.saturating_add(size);
+                    if self.announced > self.max {
                         return Err(ChunkError::TooLarge);
                     }
                     self.state = if size == 0 { State::Trailer(0) } else { State::Data(size) };
@@ -66,7 +76,7 @@ impl Chunked {
                     used += n;
                     self.state = if n == left { State::DataEnd } else { State::Data(left - n) };
                 }
-                State::DataEnd => match take_line(rest)? {
+                State::DataEnd => match take_line(rest, MAX_LINE)? {
                     None => return Ok((used, false)),
                     Some(b"") => {
                         used += 2;
@@ -75,12 +85,15 @@ impl Chunked {
                     Some(_) => return Err(ChunkError::Malformed),
                 },
                 State::Trailer(seen) => {
-                    let Some(line) = take_line(rest)? else { return Ok((used, false)) };
+                    let line = take_line(rest, MAX_TRAILERS)?;
+                    let Some(line) = line else { return Ok((used, false)) };
                     used += line.len() + 2;
                     let seen = seen + line.len();
                     if seen > MAX_TRAILERS {
                         return Err(ChunkError::Malformed);
                     }
+                    self.trailers.extend_from_slice(line);
+                    self.trailers.extend_from_slice(b"\r\n");
                     self.state = if line.is_empty() { State::Done } else { State::Trailer(seen) };
                 }
                 State::Done => return Ok((used, true)),
@@ -89,11 +102,11 @@ impl Chunked {
     }
 }
 
-/// The first line of `input` without its CRLF, if it is complete.
-fn take_line(input: &[u8]) -> Result<Option<&[u8]>, ChunkError> {
-    match input.windows(2).take(MAX_LINE).position(|w| w == b"\r\n") {
+/// The first line of `input` without its CRLF, if it is complete; `longest` is one that is too long.
+fn take_line(input: &[u8], longest: usize) -> Result<Option<&[u8]>, ChunkError> {
+    match input.windows(2).take(longest).position(|w| w == b"\r\n") {
         Some(end) => Ok(Some(&input[..end])),
-        None if input.len() > MAX_LINE => Err(ChunkError::Malformed),
+        None if input.len() > longest => Err(ChunkError::Malformed),
         None => Ok(None),
     }
 }
@@ -133,6 +146,21 @@ mod tests {
             assert!(done, "pieces of {piece}");
             assert_eq!((&body[..], &input[..]), (&b"Wikipedia"[..], &b"next"[..]));
         }
+    }
+
+    #[test]
+    fn trailers_are_kept() {
+        let (mut chunked, mut body) = (Chunked::new(100), Vec::new());
+        assert!(chunked.decode(WIKI, &mut body).unwrap().1);
+        assert_eq!(chunked.trailers(), b"Trailer: yes\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_that_is_taken_away_as_it_comes_is_bounded_all_the_same() {
+        let mut chunked = Chunked::new(8);
+        assert!(chunked.decode(b"5\r\nabcde\r\n", &mut Vec::new()).is_ok());
+        let over = chunked.decode(b"5\r\nabcde\r\n", &mut Vec::new());
+        assert_eq!(over, Err(ChunkError::TooLarge));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The head of a request, parsed by `httparse`, and what it says about the body.
 
-use calve_proto::limits::MAX_BODY;
+use calve_proto::limits::{MAX_BODY, MAX_CONTENT_TYPE, MAX_STREAM};
 
 use super::chunked::Chunked;
 use super::reply::Reply;
@@ -10,6 +10,9 @@ const MAX_HEAD: usize = (1 << 20) + (64 << 10);
 
 /// Largest body that is read to its end only to be refused, so that the client reads our answer instead of a reset.
 const MAX_REFUSED: usize = 64 << 20;
+
+/// What a body is of which nobody says it.
+const UNKNOWN: &str = "application/octet-stream";
 
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
@@ -29,6 +32,10 @@ pub(super) struct Request {
     pub(super) path: String,
     /// `Lambda-Runtime-Function-Error-Type`.
     pub(super) error_type: Option<String>,
+    /// What the body is, in as many bytes as the protocol with the host has for it.
+    pub(super) content_type: String,
+    /// `Lambda-Runtime-Function-Response-Mode: streaming`.
+    pub(super) streaming: bool,
     pub(super) body: Vec<u8>,
 }
 
@@ -46,6 +53,23 @@ pub(super) enum Framing {
 pub(super) struct Partial {
     pub(super) request: Request,
     pub(super) framing: Framing,
+    /// Its body is passed on as it comes.
+    pub(super) passed_on: bool,
+}
+
+impl Partial {
+    /// Has the body passed on as it comes, if it is posted to `streamed` and is a stream; whether it is.
+    pub(super) fn pass_on(&mut self, streamed: Option<&str>) -> bool {
+        let Self { request, framing, passed_on } = self;
+        *passed_on = matches!(framing, Framing::Chunked(_))
+            && request.streaming
+            && request.method == Method::Post
+            && streamed == Some(request.path.as_str());
+        if *passed_on {
+            *framing = Framing::Chunked(Chunked::new(MAX_STREAM));
+        }
+        *passed_on
+    }
 }
 
 /// A head and what its connection needs to know of it.
@@ -100,7 +124,12 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<Head>, Reply> {
     };
     let error_type = get("Lambda-Runtime-Function-Error-Type").map(str::to_owned);
     let expects_continue = has("Expect", "100-continue");
-    let request = Request { method, path, error_type, body: Vec::new() };
-    let partial = Partial { request, framing };
+    let content_type =
+        get("Content-Type").filter(|text| (1..=MAX_CONTENT_TYPE).contains(&text.len()));
+    let content_type = content_type.unwrap_or(UNKNOWN).to_owned();
+    let streaming = has("Lambda-Runtime-Function-Response-Mode", "streaming");
+    let body = Vec::new();
+    let request = Request { method, path, error_type, content_type, streaming, body };
+    let partial = Partial { request, framing, passed_on: false };
     Ok(Some(Head { partial, used, keep_alive, expects_continue }))
 }

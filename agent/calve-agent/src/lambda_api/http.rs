@@ -16,6 +16,19 @@ use crate::poll::{Interest, Poll, Token, Watch};
 const FIRST_READ: usize = 4 << 10;
 const BODY_READ: usize = 64 << 10;
 
+/// What a client has sent.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A whole request.
+    Whole(Request),
+    /// The head of a response that is streamed; its body comes in parts. So is its content type.
+    Begin(String),
+    /// The next bytes of that body: one or more.
+    Part(Vec<u8>),
+    /// Its end, with its trailers.
+    End(Vec<u8>),
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -61,17 +74,18 @@ impl Connection {
         }
     }
 
-    /// The next whole request, or the answer that a broken one gets.
-    pub(super) fn next_request(&mut self) -> Option<Result<Request, Reply>> {
+    /// The next whole request, or the answer that a broken one gets. A chunked body that is posted to `streamed`, and
+    /// that says that it is a stream, comes in parts.
+    pub(super) fn next(&mut self, streamed: Option<&str>) -> Option<Result<Incoming, Reply>> {
         if self.busy || self.closing {
             return None;
         }
-        let result = self.try_next().transpose()?;
-        self.busy = true;
+        let result = self.try_next(streamed).transpose()?;
+        self.busy = !matches!(result, Ok(Incoming::Begin(_) | Incoming::Part(_)));
         Some(result)
     }
 
-    fn try_next(&mut self) -> Result<Option<Request>, Reply> {
+    fn try_next(&mut self, streamed: Option<&str>) -> Result<Option<Incoming>, Reply> {
         if self.partial.is_none() {
             let Some(Head { partial, used, keep_alive, expects_continue }) =
                 head::parse(&self.input)?
@@ -79,10 +93,15 @@ impl Connection {
                 return Ok(None);
             };
             self.keep_alive = keep_alive;
-            self.partial = Some(partial);
+            let partial = self.partial.insert(partial);
             self.input.drain(..used);
             if expects_continue {
                 self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if partial.pass_on(streamed) {
+                return Ok(Some(Incoming::Begin(std::mem::take(
+                    &mut partial.request.content_type,
+                ))));
             }
         }
         let Some(partial) = &mut self.partial else { return Ok(None) };
@@ -111,7 +130,21 @@ impl Connection {
                 false
             }
         };
-        Ok(if complete { self.partial.take().map(|p| p.request) } else { None })
+        if partial.passed_on && !partial.request.body.is_empty() {
+            return Ok(Some(Incoming::Part(std::mem::take(&mut partial.request.body))));
+        }
+        let done = self.partial.take_if(|_| complete);
+        Ok(done.map(|partial| match partial.framing {
+            Framing::Chunked(chunked) if partial.passed_on => {
+                Incoming::End(chunked.trailers().to_vec())
+            }
+            _ => Incoming::Whole(partial.request),
+        }))
+    }
+
+    /// Whether a body that is passed on as it comes is not over yet.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.passed_on)
     }
 
     /// Queues the answer to the request being served.
@@ -128,8 +161,8 @@ impl Connection {
         self.partial = None;
     }
 
-    /// Writes what is due. Returns whether the connection lives on.
-    pub(super) fn flush(&mut self, poll: &Poll) -> io::Result<bool> {
+    /// Writes what is due. Returns whether the connection lives on. `room`: parts of a stream can be passed on.
+    pub(super) fn flush(&mut self, poll: &Poll, room: bool) -> io::Result<bool> {
         while self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
                 Ok(n) => self.written += n,
@@ -148,7 +181,8 @@ impl Connection {
         // While a request is being served only its client's hang-up is of interest, and a pipelined one can wait: both
         // come as readable, so more than a head's worth of it is not read ahead.
         let read_ahead = self.busy && self.input.len() >= FIRST_READ;
-        let read = !self.closing && !read_ahead;
+        // What is streamed stays with the client while the host is behind.
+        let read = !self.closing && !read_ahead && (room || !self.is_streaming());
         let write = !self.output.is_empty();
         poll.set(&mut self.watch, &self.stream, Interest { read, write })?;
         Ok(true)

@@ -11,6 +11,9 @@
 //!  (the agent ends the runtime)
 //! ```
 //!
+//! A response that the client streams is passed on as it comes, where the host wants that: `Running` is then `Streaming`
+//! until its end ([`stream`]).
+//!
 //! A request that does not fit the state gets the status and the error object that AWS's service gives. `Waiting` holds
 //! the connection of `next` open until an event comes; that is also the state in which a machine is frozen. Clients that
 //! know of snapshots (`awslambdaric`) park in `restore/next` instead, and run their hooks around it.
@@ -20,6 +23,7 @@ mod head;
 mod http;
 mod reply;
 mod routes;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,8 +32,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use crate::control::is_transient;
 use crate::poll::{Interest, Poll, Token, Watch};
 use crate::runtime::{Invocation, RuntimeEvent};
-use http::Connection;
+use http::{Connection, Incoming};
 use reply::Reply;
+use routes::PREFIX;
+use stream::Stream;
 
 /// Connections open at a time. Clients use one or two; the rest waits in the listen queue.
 const MAX_CONNECTIONS: usize = 16;
@@ -47,6 +53,8 @@ enum State {
     Running {
         request_id: String,
     },
+    /// Its result is coming, in parts.
+    Streaming(Stream),
     /// An error of init or restore has been reported.
     Failed,
 }
@@ -58,7 +66,7 @@ impl State {
             Self::Init => "RuntimeInit",
             Self::Restoring(_) => "RuntimeRestoring",
             Self::Waiting(_) | Self::Between => "RuntimeReady",
-            Self::Running { .. } => "RuntimeRunning",
+            Self::Running { .. } | Self::Streaming(_) => "RuntimeRunning",
             Self::Failed => "RuntimeInitError",
         }
     }
@@ -73,6 +81,8 @@ pub(crate) struct LambdaApi {
     connections: BTreeMap<u32, Connection>,
     next_slot: u32,
     state: State,
+    /// Where a result is posted to that may be streamed.
+    streamed: Option<String>,
     /// An event for which no `next` has come yet.
     queued: Option<Invocation>,
     /// A client that was parked in restore/next has gone on: its after_restore hooks run once, and that was it.
@@ -92,6 +102,7 @@ impl LambdaApi {
             connections: BTreeMap::new(),
             next_slot: 0,
             state: State::Init,
+            streamed: None,
             queued: None,
             restored: false,
         })
@@ -148,15 +159,15 @@ impl LambdaApi {
         }
     }
 
-    /// Sends what is due, drops what is over, watches the rest.
-    pub(crate) fn flush(&mut self, poll: &Poll) -> io::Result<()> {
-        let room = self.connections.len() < MAX_CONNECTIONS;
-        let interest = if room { Interest::READ } else { Interest::default() };
+    /// Sends what is due, drops what is over, watches the rest. `room`: parts of a result can be passed on.
+    pub(crate) fn flush(&mut self, poll: &Poll, room: bool) -> io::Result<()> {
+        let more = self.connections.len() < MAX_CONNECTIONS;
+        let interest = if more { Interest::READ } else { Interest::default() };
         poll.set(&mut self.watch, &self.listener, interest)?;
         let mut over = Vec::new();
         for (&slot, connection) in &mut self.connections {
             // A connection that fails is the client's loss, not the agent's.
-            if !connection.flush(poll).unwrap_or(false) {
+            if !connection.flush(poll, room).unwrap_or(false) {
                 over.push(slot);
             }
         }
@@ -191,25 +202,32 @@ impl LambdaApi {
     fn serve(&mut self, slot: u32, events: &mut Vec<RuntimeEvent>) {
         let Some(connection) = self.connections.get_mut(&slot) else { return };
         if !connection.read() {
+            self.break_off(slot, events);
             self.close(slot);
             return;
         }
-        while let Some(request) = self.connections.get_mut(&slot).and_then(Connection::next_request)
-        {
-            match request {
-                Ok(request) => {
-                    if let Some(reply) = self.route(slot, request, events) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&slot) else { return };
+            match connection.next(self.streamed.as_deref()) {
+                None => return,
+                Some(Ok(incoming)) => {
+                    if let Some(reply) = self.take(slot, incoming, events) {
                         self.answer(slot, &reply);
                     }
                 }
-                Err(refusal) => {
+                Some(Err(refusal)) => {
                     self.answer(slot, &refusal);
                     if let Some(connection) = self.connections.get_mut(&slot) {
                         connection.close_after_reply();
                     }
+                    if refusal.status == 413 {
+                        self.overflow(slot, events);
+                    }
+                    self.break_off(slot, events);
                     // A result too large ends the invocation, as on AWS Lambda.
                     if refusal.status == 413 && matches!(self.state, State::Running { .. }) {
                         self.state = State::Between;
+                        self.streamed = None;
                         events.push(RuntimeEvent::Failed(reply::too_large()));
                     }
                     return;
@@ -218,8 +236,31 @@ impl LambdaApi {
         }
     }
 
+    /// Carries out what a client has sent. `None` if its answer comes later, or none is due.
+    fn take(
+        &mut self,
+        slot: u32,
+        incoming: Incoming,
+        events: &mut Vec<RuntimeEvent>,
+    ) -> Option<Reply> {
+        match incoming {
+            Incoming::Whole(request) => self.route(slot, request, events),
+            Incoming::Begin(content_type) => {
+                self.begin_stream(slot, content_type);
+                None
+            }
+            Incoming::Part(data) => {
+                self.pass_on(data, events);
+                None
+            }
+            Incoming::End(trailers) => Some(self.end_stream(&trailers, events)),
+        }
+    }
+
     fn hand_out(&mut self, slot: u32, invocation: Invocation) {
         let reply = Reply::invocation(&invocation);
+        let id = &invocation.request_id;
+        self.streamed = invocation.stream.then(|| format!("{PREFIX}invocation/{id}/response"));
         self.state = State::Running { request_id: invocation.request_id };
         self.answer(slot, &reply);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use calve_proto::limits::MAX_BODY;
+use calve_proto::limits::{MAX_BODY, MAX_STREAM};
 use calve_proto::{ErrorKind, FunctionError};
 
 use crate::runtime::Invocation;
@@ -105,6 +105,21 @@ pub(super) fn too_large() -> FunctionError {
         "Function.ResponseSizeTooLarge",
         format!("Response payload size exceeded maximum allowed payload size ({MAX_BODY} bytes)."),
     )
+}
+
+/// What the host hears when a result that is streamed does not end.
+pub(super) fn stream_too_large() -> FunctionError {
+    FunctionError::new(
+        ErrorKind::ResultTooLarge,
+        "Function.ResponseSizeTooLarge",
+        format!("The streamed response exceeded the {MAX_STREAM} bytes that it may have."),
+    )
+}
+
+/// What the host hears when a result that is streamed is not whole.
+pub(super) fn truncated() -> FunctionError {
+    let text = "The runtime broke its response off before the end of its stream.";
+    FunctionError::new(ErrorKind::Handler, "Runtime.TruncatedResponse", text)
 }
 
 /// What the host hears when a result is no JSON text.

@@ -44,7 +44,7 @@ impl LambdaApi {
             }
             State::Waiting(slots) => slots.push(slot),
             State::Between => self.state = State::Waiting(vec![slot]),
-            State::Restoring(_) | State::Running { .. } | State::Failed => {
+            State::Restoring(_) | State::Running { .. } | State::Streaming(_) | State::Failed => {
                 return Some(Reply::wrong_state(self.state.name(), "RuntimeReady"));
             }
         }
@@ -114,6 +114,7 @@ impl LambdaApi {
         match &self.state {
             State::Running { request_id } if request_id == id => {
                 self.state = State::Between;
+                self.streamed = None;
                 None
             }
             State::Running { .. } | State::Waiting(_) | State::Between => {

@@ -1,10 +1,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use calve_proto::ErrorKind;
 use calve_proto::limits::MAX_BODY;
 
-use super::routes::PREFIX;
 use super::*;
 
 /// The API and the loop around it, with blocking clients in the same thread: each step runs the loop until it is idle.
@@ -26,12 +27,12 @@ impl Server {
 
     /// Serves everything that is ready; at least one thing must be.
     fn step(&mut self) {
-        self.api.flush(&self.poll).unwrap();
+        self.api.flush(&self.poll, true).unwrap();
         let mut ready = self.poll.wait(None).unwrap();
         while !ready.is_empty() {
             for token in ready {
                 self.api.on_ready(token, &mut self.events);
-                self.api.flush(&self.poll).unwrap();
+                self.api.flush(&self.poll, true).unwrap();
             }
             ready = self.poll.wait(Some(std::time::Instant::now())).unwrap();
         }
@@ -88,6 +89,7 @@ fn invocation(id: &str) -> Invocation {
         deadline_epoch_ms: 1234,
         function_arn: "arn:x".into(),
         trace_id: "Root=1".into(),
+        stream: false,
     }
 }
 
@@ -99,7 +101,7 @@ fn a_client_lives_through_its_states() {
     assert!(matches!(server.take_events()[..], [RuntimeEvent::Ready, RuntimeEvent::Thawed]));
 
     server.api.invoke(invocation("r-1"));
-    server.api.flush(&server.poll).unwrap();
+    server.api.flush(&server.poll, true).unwrap();
     let (status, head, body) = read_reply(&mut client);
     assert_eq!((status, body.as_str()), (200, "{\"n\":1}"));
     for header in [
@@ -169,7 +171,7 @@ fn a_client_that_knows_snapshots_waits_for_its_restore() {
     assert!(matches!(server.take_events()[..], [RuntimeEvent::Ready]));
     assert!(server.api.is_parked_for_restore());
     server.api.restore();
-    server.api.flush(&server.poll).unwrap();
+    server.api.flush(&server.poll, true).unwrap();
     assert_eq!(read_reply(&mut client).0, 200);
     let mut second = server.connect();
     server.send(&mut second, &get("invocation/next"));
@@ -180,7 +182,7 @@ fn a_client_that_knows_snapshots_waits_for_its_restore() {
     server.send(&mut client, &get("restore/next"));
     server.take_events();
     server.api.restore();
-    server.api.flush(&server.poll).unwrap();
+    server.api.flush(&server.poll, true).unwrap();
     read_reply(&mut client);
     let headers = "Lambda-Runtime-Function-Error-Type: Runtime.AfterRestoreError\r\n";
     assert_eq!(server.ask(&mut client, &post("restore/error", headers, "{}")).0, 202);
@@ -195,7 +197,7 @@ fn running() -> (Server, BufReader<TcpStream>) {
     let mut client = server.connect();
     server.send(&mut client, &get("invocation/next"));
     server.api.invoke(invocation("r-1"));
-    server.api.flush(&server.poll).unwrap();
+    server.api.flush(&server.poll, true).unwrap();
     read_reply(&mut client);
     server.take_events();
     (server, client)
@@ -265,4 +267,131 @@ fn a_head_has_bounds_and_connections_are_counted() {
     while !server.api.connections.is_empty() {
         server.step();
     }
+}
+
+/// The head of a streamed response to `r-1`.
+fn stream_head(headers: &str) -> String {
+    format!(
+        "POST {PREFIX}invocation/r-1/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\
+         Lambda-Runtime-Function-Response-Mode: streaming\r\n{headers}\r\n"
+    )
+}
+
+/// The same as [`running`], for a host that takes the result as it comes.
+fn streaming() -> (Server, BufReader<TcpStream>) {
+    let mut server = Server::new();
+    let mut client = server.connect();
+    server.send(&mut client, &get("invocation/next"));
+    server.api.invoke(Invocation { stream: true, ..invocation("r-1") });
+    server.api.flush(&server.poll, true).unwrap();
+    read_reply(&mut client);
+    server.take_events();
+    (server, client)
+}
+
+#[test]
+fn a_stream_is_passed_on_as_it_comes() {
+    let (mut server, mut client) = streaming();
+    server.send(&mut client, &stream_head("Content-Type: text/html\r\n"));
+    assert!(server.take_events().is_empty(), "there is nothing to pass on");
+    server.send(&mut client, "6\r\n<html>\r\n");
+    assert!(matches!(&server.take_events()[..],
+        [RuntimeEvent::Part { data, content_type }] if data == b"<html>" && content_type == "text/html"));
+    let mut other = server.connect();
+    let error = server.ask(&mut other, &post("invocation/r-1/error", "", "{}"));
+    assert_eq!(error.0, 403, "its errors are in its trailers");
+    // Half a chunk is no reason to wait for its other half.
+    server.send(&mut client, "4\r\nab");
+    assert!(matches!(&server.take_events()[..],
+        [RuntimeEvent::Part { data, content_type }] if data == b"ab" && content_type.is_empty()));
+    assert_eq!(server.ask(&mut client, "cd\r\n0\r\n\r\n").0, 202);
+    assert!(matches!(&server.take_events()[..],
+        [RuntimeEvent::Part { data, .. }, RuntimeEvent::Streamed] if data == b"cd"));
+    let again = server.ask(&mut client, &post("invocation/r-1/response", "", "1"));
+    assert_eq!(again.0, 400);
+}
+
+#[test]
+fn a_stream_in_one_packet_is_one_too() {
+    let (mut server, mut client) = streaming();
+    let whole = stream_head("") + "1\r\nx\r\n0\r\n\r\n" + &get("invocation/next");
+    assert_eq!(server.ask(&mut client, &whole).0, 202);
+    let events = server.take_events();
+    assert!(
+        matches!(
+            &events[..],
+            [RuntimeEvent::Part { data, content_type }, RuntimeEvent::Streamed, ..]
+                if data == b"x" && content_type == "application/octet-stream"
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_stream_stays_with_its_client_while_the_host_is_behind() {
+    let (mut server, mut client) = streaming();
+    server.send(&mut client, &stream_head(""));
+    server.api.flush(&server.poll, false).unwrap();
+    client.get_mut().write_all(b"1\r\nx\r\n").unwrap();
+    assert!(server.poll.wait(Some(std::time::Instant::now())).unwrap().is_empty());
+    server.step();
+    assert!(matches!(&server.take_events()[..], [RuntimeEvent::Part { .. }]));
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_stream_is_in_its_trailers() {
+    let (mut server, mut client) = streaming();
+    let body = BASE64.encode(r#"{"errorType":"Odd","errorMessage":"too late"}"#);
+    let trailers = format!(
+        "Lambda-Runtime-Function-Error-Type: Function.Odd\r\nLambda-Runtime-Function-Error-Body: {body}\r\n"
+    );
+    let whole = stream_head("") + "1\r\nx\r\n0\r\n" + &trailers + "\r\n";
+    assert_eq!(server.ask(&mut client, &whole).0, 202);
+    assert!(matches!(&server.take_events()[..],
+        [RuntimeEvent::Part { .. }, RuntimeEvent::Failed(e)]
+            if e.error_type == "Odd" && e.error_message == "too late"));
+
+    let (mut server, mut client) = streaming();
+    let trailer = "0\r\nLambda-Runtime-Function-Error-Type: Function.Odd\r\n\r\n";
+    assert_eq!(server.ask(&mut client, &(stream_head("") + trailer)).0, 202);
+    assert!(
+        matches!(&server.take_events()[..], [RuntimeEvent::Failed(e)] if e.error_type == "Function.Odd")
+    );
+}
+
+#[test]
+fn a_stream_that_breaks_off_fails() {
+    let truncated = |events: &[RuntimeEvent]| {
+        matches!(events, [.., RuntimeEvent::Failed(e)]
+            if e.error_type == "Runtime.TruncatedResponse")
+    };
+    let (mut server, mut client) = streaming();
+    server.send(&mut client, &(stream_head("") + "4\r\nab"));
+    drop(client);
+    server.step();
+    assert!(truncated(&server.take_events()));
+
+    let (mut server, mut client) = streaming();
+    let (status, ..) = server.ask(&mut client, &(stream_head("") + "2\r\nabX\r\n"));
+    assert_eq!(status, 400);
+    assert!(truncated(&server.take_events()));
+}
+
+#[test]
+fn a_stream_for_a_host_that_wants_none_is_a_result_as_ever() {
+    let (mut server, mut client) = running();
+    let whole = stream_head("") + "3\r\n[1]\r\n0\r\n\r\n";
+    assert_eq!(server.ask(&mut client, &whole).0, 202);
+    assert!(matches!(&server.take_events()[..], [RuntimeEvent::Result(r)] if r == b"[1]"));
+}
+
+#[test]
+fn a_stream_is_not_endless() {
+    let (mut server, mut client) = streaming();
+    let size = calve_proto::limits::MAX_STREAM;
+    let (status, ..) = server.ask(&mut client, &(stream_head("") + &format!("{:x}\r\n", size + 1)));
+    assert_eq!(status, 413);
+    assert!(
+        matches!(&server.take_events()[..], [RuntimeEvent::Failed(e)] if e.kind == ErrorKind::ResultTooLarge)
+    );
 }

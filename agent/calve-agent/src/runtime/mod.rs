@@ -29,6 +29,8 @@ pub(crate) struct Invocation {
     pub(crate) deadline_epoch_ms: u64,
     pub(crate) function_arn: String,
     pub(crate) trace_id: String,
+    /// The host takes the result as it comes.
+    pub(crate) stream: bool,
 }
 
 /// What a runtime reports.
@@ -40,7 +42,11 @@ pub(crate) enum RuntimeEvent {
     InitFailed(FunctionError),
     /// The handler returned this JSON text.
     Result(Vec<u8>),
-    /// The handler failed.
+    /// The next bytes of a result that is streamed, and what they are, in its first part. Any bytes will do.
+    Part { data: Vec<u8>, content_type: String },
+    /// The result that was streamed is whole.
+    Streamed,
+    /// The handler failed; a part of its result may have come before.
     Failed(FunctionError),
     /// The handler failed in a way that ends the runtime.
     Dying(FunctionError),
@@ -126,11 +132,11 @@ impl Backend {
         }
     }
 
-    /// Sends what is due and updates what is watched.
-    pub(crate) fn flush(&mut self, poll: &Poll) -> io::Result<()> {
+    /// Sends what is due and updates what is watched. `room`: parts of a result can be passed on.
+    pub(crate) fn flush(&mut self, poll: &Poll, room: bool) -> io::Result<()> {
         match self {
             Self::Shim(link) => link.flush(poll),
-            Self::Api(api) => api.flush(poll),
+            Self::Api(api) => api.flush(poll, room),
         }
     }
 }

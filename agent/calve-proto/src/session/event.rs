@@ -29,13 +29,17 @@ pub struct Call<'a> {
     pub timeout: Option<Duration>,
     /// X-Ray trace header for the function, or empty.
     pub trace_id: &'a str,
+    /// Have what the runtime streams sent as it comes; its end is to be waited for with
+    /// [`wait_streamed`](crate::Session::wait_streamed), since it may be as long as
+    /// [`MAX_STREAM`](crate::limits::MAX_STREAM).
+    pub stream: bool,
 }
 
 impl<'a> Call<'a> {
     /// A call with the function's configured deadline.
     #[must_use]
     pub fn new(request_id: &'a str, event: &'a [u8]) -> Self {
-        Self { request_id, event, timeout: None, trace_id: "" }
+        Self { request_id, event, timeout: None, trace_id: "", stream: false }
     }
 }
 
@@ -83,6 +87,8 @@ pub enum Event {
     ResultChunk {
         /// The bytes.
         data: Vec<u8>,
+        /// What a runtime that streams says that they are; empty in every part but its first.
+        content_type: String,
     },
     /// The call ended. `Ok` holds the last bytes of the result.
     Done {

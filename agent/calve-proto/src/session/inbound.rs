@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Event, LogStream, Session, SessionError};
 use crate::error::{Exit, FunctionError};
-use crate::limits::{MAX_BODY, MAX_CHUNK, MAX_TEXT, PROTOCOL_VERSION};
+use crate::limits::{MAX_CHUNK, MAX_CONTENT_TYPE, MAX_TEXT, PROTOCOL_VERSION};
 use crate::wire::{self, guest_frame::Body, invoke_done::Outcome};
 
 fn bounded(ok: bool, frame: &'static str) -> Result<(), SessionError> {
@@ -118,12 +118,13 @@ impl<S: Read + Write> Session<S> {
         let call = self.due.call.as_mut().filter(|call| call.request_id == chunk.request_id);
         let call = call.ok_or(SessionError::ForeignRequest { frame: "ResultChunk" })?;
         bounded((1..=MAX_CHUNK).contains(&chunk.data.len()), "ResultChunk")?;
+        bounded(chunk.content_type.len() <= MAX_CONTENT_TYPE, "ResultChunk")?;
         call.first_byte.get_or_insert(arrived);
         call.received += chunk.data.len();
-        if call.received > MAX_BODY {
-            return Err(SessionError::TooMuch { what: "result", limit: MAX_BODY as u64 });
+        if call.received > call.most {
+            return Err(SessionError::TooMuch { what: "result", limit: call.most as u64 });
         }
-        Ok(Event::ResultChunk { data: chunk.data })
+        Ok(Event::ResultChunk { data: chunk.data, content_type: chunk.content_type })
     }
 
     fn accept_done(
@@ -139,8 +140,8 @@ impl<S: Read + Write> Session<S> {
             Some(Outcome::Error(error)) => Err(function_error(Some(error), "InvokeDone")?),
             Some(Outcome::Success(success)) => {
                 let size = call.received + success.tail.len();
-                if size > MAX_BODY {
-                    return Err(SessionError::TooMuch { what: "result", limit: MAX_BODY as u64 });
+                if size > call.most {
+                    return Err(SessionError::TooMuch { what: "result", limit: call.most as u64 });
                 }
                 bounded(success.size == size as u64, "InvokeDone")?;
                 Ok(success.tail)

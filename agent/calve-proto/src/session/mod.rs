@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The guest is hostile: a frame that no request made due, a foreign request id, a text over its bound, a result over
-//! 6 MiB or more logs than [`set_log_limit`](Session::set_log_limit) allows ends the session with a typed error.
+//! 6 MiB (streamed: 200 MiB) or more logs than [`set_log_limit`](Session::set_log_limit) allows ends the session with a typed error.
 //!
 //! Time: the caller sets read and write time-outs on the stream; a read time-out is
 //! [`SessionError::TimedOut`] and may be retried. A guest that drips bytes never hits a read time-out, so
@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use crate::frame::{self, FrameDecoder};
-use crate::limits::{MAX_CHUNK, MAX_FRAME, MAX_LOG, PROTOCOL_VERSION};
+use crate::limits::{MAX_BODY, MAX_CHUNK, MAX_FRAME, MAX_LOG, MAX_STREAM, PROTOCOL_VERSION};
 use crate::wire::{self, host_frame::Body};
 
 /// Room that a frame needs besides the inline body: field keys and length prefixes, generously.
@@ -72,6 +72,9 @@ pub struct Session<S> {
 /// Takes what the function prints, as it comes.
 pub type LogSink<'a> = dyn FnMut(LogStream, &[u8]) + 'a;
 
+/// Takes a result as it comes: bytes, and what a runtime that streams says that they are, in its first part.
+pub type ResultSink<'a> = dyn FnMut(&[u8], &str) + 'a;
+
 /// Answers that requests have made due.
 #[derive(Debug, Default)]
 struct Due {
@@ -89,6 +92,8 @@ struct Due {
 struct InFlight {
     request_id: String,
     received: usize,
+    /// The longest result.
+    most: usize,
     first_byte: Option<Instant>,
 }
 
@@ -253,6 +258,7 @@ impl<S: Read + Write> Session<S> {
         self.due.call = Some(InFlight {
             request_id: call.request_id.to_owned(),
             received: 0,
+            most: if call.stream { MAX_STREAM } else { MAX_BODY },
             first_byte: None,
         });
         self.log_bytes = 0;
@@ -263,6 +269,7 @@ impl<S: Read + Write> Session<S> {
                 body_size: call.event.len() as u64,
                 body: Vec::new(),
                 trace_id: call.trace_id.to_owned(),
+                stream: call.stream,
             })),
         };
         let room = MAX_FRAME.saturating_sub(frame.encoded_len() + INLINE_SLACK);

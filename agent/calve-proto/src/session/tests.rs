@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::FrameReader;
-use crate::limits::{MAX_BODY, MAX_ERROR_MESSAGE};
+use crate::limits::{MAX_BODY, MAX_CONTENT_TYPE, MAX_ERROR_MESSAGE};
 use crate::wire::{GuestFrame, HostFrame, guest_frame::Body as Guest, invoke_done::Outcome};
 use crate::{ErrorKind, Exit, FunctionError};
 
@@ -48,7 +48,8 @@ fn welcome() -> Guest {
 }
 
 fn chunk(request_id: &str, size: usize) -> Guest {
-    Guest::ResultChunk(wire::ResultChunk { request_id: request_id.into(), data: vec![b'1'; size] })
+    let (request_id, data) = (request_id.into(), vec![b'1'; size]);
+    Guest::ResultChunk(wire::ResultChunk { request_id, data, ..Default::default() })
 }
 
 fn done(request_id: &str, tail: &[u8], size: usize) -> Guest {
@@ -317,4 +318,53 @@ proptest! {
         session.open(Opening { call: Some(Call::new("r", b"")), ..Opening::default() }).unwrap();
         let _ = session.wait_answer(&mut |_, _| {});
     }
+}
+
+#[test]
+fn a_stream_is_passed_on_and_may_be_long_or_break_off() {
+    let part = |content_type: &str, size| {
+        let (request_id, data) = ("r".into(), vec![b'x'; size]);
+        Guest::ResultChunk(wire::ResultChunk {
+            request_id,
+            data,
+            content_type: content_type.into(),
+        })
+    };
+    let open = |session: &mut Session<Script>| {
+        let call = Some(Call { stream: true, ..Call::new("r", b"{}") });
+        session.open(Opening { call, ..Opening::default() }).unwrap();
+    };
+    // More than a result may have that is kept whole.
+    let parts = MAX_BODY / MAX_CHUNK + 1;
+    let mut frames = vec![welcome(), part("text/html", MAX_CHUNK)];
+    frames.extend((1..parts).map(|_| part("", MAX_CHUNK)));
+    frames.push(done("r", b"yz", parts * MAX_CHUNK + 2));
+    let mut guest = session(&frames);
+    open(&mut guest);
+    let (mut size, mut types) = (0, Vec::new());
+    let mut take = |bytes: &[u8], content_type: &str| {
+        size += bytes.len();
+        types.push(content_type.to_owned());
+    };
+    let answer = guest.wait_streamed(&mut |_, _| {}, &mut take).unwrap();
+    assert_eq!(answer.outcome.unwrap(), b"");
+    assert_eq!(
+        (size, types.len(), types[0].as_str()),
+        (parts * MAX_CHUNK + 2, parts + 1, "text/html")
+    );
+
+    let error = FunctionError::new(ErrorKind::Handler, "Late", "too late");
+    let outcome = Some(Outcome::Error(error.into()));
+    let failed = Guest::InvokeDone(wire::InvokeDone { request_id: "r".into(), outcome });
+    let mut guest = session(&[welcome(), part("text/html", 1), failed]);
+    open(&mut guest);
+    let mut size = 0;
+    let answer = guest.wait_streamed(&mut |_, _| {}, &mut |bytes, _| size += bytes.len());
+    assert_eq!((answer.unwrap().outcome.unwrap_err().error_type.as_str(), size), ("Late", 1));
+
+    // Nor does a guest say what it likes.
+    let mut guest = session(&[welcome(), part(&"x".repeat(MAX_CONTENT_TYPE + 1), 1)]);
+    open(&mut guest);
+    let answer = guest.wait_streamed(&mut |_, _| {}, &mut |_, _| {});
+    assert!(matches!(answer, Err(SessionError::OutOfBounds { frame: "ResultChunk" })));
 }

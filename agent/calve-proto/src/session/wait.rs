@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::{Answer, Event, LogSink, Session, SessionError};
+use super::{Answer, Event, LogSink, ResultSink, Session, SessionError};
 use crate::FunctionError;
 
 /// What [`Session::wait_answer`] has of an answer so far; it outlives a time-out.
@@ -54,17 +54,42 @@ impl<S: Read + Write> Session<S> {
     /// [`MAX_BODY`](crate::limits::MAX_BODY) bytes. Welcome, Ready and Thawed on the way are taken as read; a failed
     /// thaw or start is the call's error, too. After [`SessionError::TimedOut`] it may be called again and goes on.
     pub fn wait_answer(&mut self, logs: &mut LogSink<'_>) -> Result<Answer, SessionError> {
+        self.wait_result(logs, None)
+    }
+
+    /// The same, with a result that goes to `results` as it comes, the bytes of a runtime that does not stream
+    /// included: that of the answer is empty. An error of the function may come after a part of its result.
+    pub fn wait_streamed(
+        &mut self,
+        logs: &mut LogSink<'_>,
+        results: &mut ResultSink<'_>,
+    ) -> Result<Answer, SessionError> {
+        self.wait_result(logs, Some(results))
+    }
+
+    fn wait_result(
+        &mut self,
+        logs: &mut LogSink<'_>,
+        mut results: Option<&mut ResultSink<'_>>,
+    ) -> Result<Answer, SessionError> {
         loop {
             match self.next_event()? {
                 Event::Log { stream, data } => logs(stream, &data),
                 Event::LogTruncated { dropped } => {
                     self.partial.dropped = self.partial.dropped.saturating_add(dropped);
                 }
-                Event::ResultChunk { data } => self.partial.result.extend_from_slice(&data),
+                Event::ResultChunk { data, content_type } => match &mut results {
+                    Some(results) => results(&data, &content_type),
+                    None => self.partial.result.extend_from_slice(&data),
+                },
                 Event::Done { outcome, first_byte } => {
                     let Partial { mut result, dropped } = std::mem::take(&mut self.partial);
                     let outcome = outcome.map(|tail| {
-                        result.extend_from_slice(&tail);
+                        match &mut results {
+                            Some(results) if !tail.is_empty() => results(&tail, ""),
+                            Some(_) => {}
+                            None => result.extend_from_slice(&tail),
+                        }
                         result
                     });
                     return Ok(Answer { outcome, first_byte, dropped_log_bytes: dropped });

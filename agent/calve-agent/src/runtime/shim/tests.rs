@@ -22,6 +22,7 @@ fn an_invocation_is_one_frame_of_header_line_and_event() {
         event: b"{\"a\":\n1}".into(),
         deadline_epoch_ms: 5,
         function_arn: "arn".into(),
+        stream: false,
         trace_id: String::new(),
     });
     link.flush(&Poll::new().unwrap()).unwrap();
