@@ -11,6 +11,7 @@
 mod desk;
 mod job;
 mod ready;
+mod results;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use self::desk::{Desk, News};
 pub use self::job::{Job, Served, Unserved};
 use self::job::{Tether, Ticket};
 use self::ready::Ready;
+pub use self::results::{Piece, Results};
 use crate::engine::Engine;
 use crate::model::Millis;
 use crate::schedule::{Code, MachineId, RequestId, Settings, State};

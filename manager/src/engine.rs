@@ -121,7 +121,13 @@ pub struct Call<'a> {
     pub trace: &'a str,
     /// Takes what the function prints, as it comes.
     pub logs: &'a mut (dyn FnMut(&[u8]) + Send),
+    /// Takes the result as it comes, all of it: that of the answer is then empty, and a failure may come after a part.
+    pub results: Option<&'a mut ResultSink<'a>>,
 }
+
+/// Takes the next bytes of a result, and what a function that streams says that they are, in its first part. While it
+/// waits, so does the function.
+pub type ResultSink<'a> = dyn FnMut(&[u8], &str) + Send + 'a;
 
 /// What came of a call that reached the function.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod once;
+mod streamed;
 
 pub(crate) use once::Attempt;
+pub use streamed::{Next, Streamed};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -13,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::api::{ApiError, ThrottleReason};
 use crate::clock::now;
 use crate::control::Target;
-use crate::dispatch::{Job, Served, Unserved};
+use crate::dispatch::{Job, Results, Served, Unserved};
 use crate::engine::{Answer, EngineError, chain};
 use crate::host::{Host, Recent, code_of};
 use crate::idempotent::{Idempotency, OwnKey};
@@ -43,6 +45,8 @@ pub struct Invocation {
     pub route: Option<String>,
     /// The caller's idempotency key.
     pub key: Option<OwnKey>,
+    /// Where its result goes as it comes; none: into the answer, when it is whole.
+    pub results: Option<Results>,
 }
 
 /// A call that was made.
@@ -117,14 +121,18 @@ impl Host {
         }
         match policy.idempotency.clone().or(invocation.key.as_ref().map(|_| Idempotency::default()))
         {
-            Some(idempotency) => self.invoke_once(target, idempotency, invocation).await,
+            // What is recorded is whole.
+            Some(idempotency) => {
+                let invocation = Invocation { results: None, ..invocation };
+                self.invoke_once(target, idempotency, invocation).await
+            }
             None => self.run(&target, invocation).await,
         }
     }
 
     /// Makes a call in a machine.
     async fn run(&self, target: &Target, invocation: Invocation) -> Result<Invoked, ApiError> {
-        let Invocation { tenant, event, request, trace, route, .. } = invocation;
+        let Invocation { tenant, event, request, trace, route, results, .. } = invocation;
         let owner =
             self.keyring.tenant(&tenant).ok_or_else(|| ApiError::not_found("no such tenant"))?;
         let function = &target.function;
@@ -140,6 +148,7 @@ impl Host {
                 event,
                 timeout: Duration::from_secs(target.snapshot.timeout_s.into()),
                 trace,
+                results: results.map(|results| results.of(&target.version)),
             })
             .await
             .map_err(|unserved| self.refused(unserved, &target.arn))?;

@@ -370,6 +370,7 @@ fn spawn(data: &Path, stall: Option<u32>) -> (Child, Client) {
         addr: parts.next().unwrap().parse().unwrap(),
         bearer: parts.next().unwrap().to_owned(),
         account: parts.next().unwrap().to_owned(),
+        host: String::new(),
     };
     (child, client)
 }

@@ -1,4 +1,4 @@
-//! `Invoke`, as AWS Lambda's clients make it.
+//! `Invoke`, as AWS Lambda's clients make it, and `InvokeWithResponseStream` ([`stream`]).
 
 use std::sync::Arc;
 
@@ -27,18 +27,22 @@ use crate::idempotent::{KEY_HEADER, OwnKey};
 use crate::invoke::{Invocation, Invoked, Replay};
 use crate::ledger::{LedgerError, Message};
 
+mod frames;
+mod stream;
+
 /// The largest event of an asynchronous call: AWS Lambda's 1 MB.
 const MOST_ASYNC: usize = 1 << 20;
 /// The longest routing value and trace header.
 const LONGEST: usize = 512;
 
 /// The call's id, as every answer has it.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+pub(super) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 pub(super) fn routes() -> Router<Arc<Host>> {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        .route("/2021-11-15/functions/{name}/response-streaming-invocations", post(stream::invoke))
         // `InvokeAsync`, which AWS has deprecated and clients still have.
         .route("/2014-11-13/functions/{name}/invoke-async", post(invoke_async))
         .route("/2014-11-13/functions/{name}/invoke-async/", post(invoke_async))
@@ -76,11 +80,7 @@ async fn invoke(
             Ok(key) => asked.take_in(key).await,
             Err(error) => Err(error),
         },
-        Some("DryRun") => {
-            let Request { host, caller, name, qualifier, .. } = asked;
-            let tried = host.dry_run(&caller.tenant, &name, qualifier.as_deref());
-            tried.map(|()| StatusCode::NO_CONTENT.into_response())
-        }
+        Some("DryRun") => asked.dry_run(),
         Some(other) => Err(ApiError::invalid(format!(
             "X-Amz-Invocation-Type: {other:.64} is none of RequestResponse, Event, DryRun"
         ))),
@@ -126,27 +126,37 @@ struct Request {
 impl Request {
     /// Makes the call and waits for it.
     async fn answer(self, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let host = self.host.clone();
+        let invoked = host.invoke(self.invocation(headers).await?).await?;
+        show(invoked, wants_logs(headers))
+    }
+
+    /// The call, if it can be made.
+    async fn invocation(self, headers: &HeaderMap) -> Result<Invocation, ApiError> {
         let event = event(self.event, MAX_BODY).await?;
         let route = header(headers, "x-calve-route").map(str::to_owned);
         if route.as_ref().is_some_and(|route| route.is_empty() || route.len() > LONGEST) {
             return Err(ApiError::invalid(format!("X-Calve-Route: 1 to {LONGEST} bytes")));
         }
         let key = own_key(headers)?;
-        let wants_logs = header(headers, "x-amz-log-type") == Some("Tail");
-        let invoked = self
-            .host
-            .invoke(Invocation {
-                tenant: self.caller.tenant,
-                name: self.name,
-                qualifier: self.qualifier,
-                event,
-                request: self.request,
-                trace: self.trace,
-                route,
-                key,
-            })
-            .await?;
-        show(invoked, wants_logs)
+        Ok(Invocation {
+            tenant: self.caller.tenant,
+            name: self.name,
+            qualifier: self.qualifier,
+            event,
+            request: self.request,
+            trace: self.trace,
+            route,
+            key,
+            results: None,
+        })
+    }
+
+    /// Whether the call could be made.
+    fn dry_run(&self) -> Result<Response, ApiError> {
+        let Self { host, caller, name, qualifier, .. } = self;
+        let tried = host.dry_run(&caller.tenant, name, qualifier.as_deref());
+        tried.map(|()| StatusCode::NO_CONTENT.into_response())
     }
 
     /// Takes the call in, to be made when it is its turn.
@@ -229,24 +239,7 @@ fn checked(event: Bytes) -> Result<Bytes, ApiError> {
 /// The answer to a call that was made.
 fn show(invoked: Invoked, wants_logs: bool) -> Result<Response, ApiError> {
     let Invoked { answer, version, start, machine, state_lost, logs, replay } = invoked;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(EngineError::Request(error)) => return Err(ApiError::malformed(error.to_string())),
-        Err(EngineError::TimedOut) => {
-            return Err(ApiError::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "ServiceException",
-                "the machine did not answer in time and was ended",
-            ));
-        }
-        Err(_) => {
-            return Err(ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "ServiceException",
-                "the machine failed before it answered; the host's log says why. It may have run the function",
-            ));
-        }
-    };
+    let answer = answer.map_err(|error| unanswered(&error))?;
     let (body, failed) = match answer.result {
         Ok(result) => (result, false),
         Err(failure) => (failure.body, true),
@@ -277,6 +270,27 @@ fn show(invoked: Invoked, wants_logs: bool) -> Result<Response, ApiError> {
     Ok(response)
 }
 
+/// That a call got no answer.
+fn unanswered(error: &EngineError) -> ApiError {
+    match error {
+        EngineError::Request(error) => ApiError::malformed(error.to_string()),
+        EngineError::TimedOut => ApiError::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "ServiceException",
+            "the machine did not answer in time and was ended",
+        ),
+        _ => ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "ServiceException",
+            "the machine failed before it answered; the host's log says why. It may have run the function",
+        ),
+    }
+}
+
+fn wants_logs(headers: &HeaderMap) -> bool {
+    header(headers, "x-amz-log-type") == Some("Tail")
+}
+
 /// The caller's idempotency key.
 fn own_key(headers: &HeaderMap) -> Result<Option<OwnKey>, ApiError> {
     let key = headers.get(KEY_HEADER).map(|value| OwnKey::parse(value.as_bytes())).transpose();
@@ -288,14 +302,14 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Adds a header whose value is ours; one that could not be written is left out.
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
 /// The trace that the call is part of: the client's, or a new one (AWS X-Ray, "Tracing header").
-fn trace(headers: &HeaderMap, request: &str) -> String {
+pub(super) fn trace(headers: &HeaderMap, request: &str) -> String {
     if let Some(given) = header(headers, TRACE_ID.as_str()).filter(|given| given.len() <= LONGEST) {
         return given.to_owned();
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Call, EngineError, Instance, Killer};
+use super::results::Results;
+use crate::engine::{Answer, Call, EngineError, Instance, Killer, ResultSink};
 use crate::model::Routing;
 use crate::schedule::{Allowance, Code, Origin, Refusal};
 
@@ -31,6 +32,8 @@ pub struct Job {
     pub timeout: Duration,
     /// X-Ray trace header, or empty.
     pub trace: String,
+    /// Where its result goes as it comes; none: into the answer, when it is whole.
+    pub results: Option<Results>,
 }
 
 /// A call that found a machine.
@@ -62,6 +65,9 @@ pub enum Unserved {
     #[error("the host is shut down")]
     ShutDown,
 }
+
+/// How much longer than its function may take a caller may take to take what the function has said.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Bytes of its log that a caller gets: AWS Lambda's.
 const TAIL: usize = 4096;
@@ -136,14 +142,27 @@ impl Ticket {
         let (instance, result) = match start() {
             Err(error) => (None, Err(error)),
             Ok(mut instance) => {
-                let result = if tether.tie(instance.killer()) {
+                let killer = instance.killer();
+                let result = if tether.tie(killer.clone()) {
                     let mut sink = |bytes: &[u8]| keep_tail(&mut logs, bytes);
+                    let machine: Arc<str> = instance.machine().into();
+                    let until = began + job.timeout.saturating_add(GRACE);
+                    let mut pass = job.results.as_ref().map(|results| {
+                        move |bytes: &[u8], content_type: &str| {
+                            let taken = results.pass(&machine, bytes, content_type, until);
+                            // Nobody takes it, or not in time: then there is nothing to go on for.
+                            if let (false, Some(machine)) = (taken, &killer) {
+                                machine.kill();
+                            }
+                        }
+                    });
                     instance.call(Call {
                         request: &job.request,
                         event: &job.event,
                         timeout: job.timeout,
                         trace: &job.trace,
                         logs: &mut sink,
+                        results: pass.as_mut().map(|pass| pass as &mut ResultSink<'_>),
                     })
                 } else {
                     Err(EngineError::Machine("nobody wants it any more".into()))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use calve_fleet::{
     BuildError, BuildSpec, CallError, CallOptions, Clone, Fleet, Frozen, Function, Keep, LogStream,
-    Process, RuntimeSpec, ThawOptions, build_runtime, build_snapshot,
+    Process, ResultSink, RuntimeSpec, ThawOptions, build_runtime, build_snapshot,
 };
 use calve_proto::{ErrorKind, FunctionError};
 use calve_snapshots::Store;
@@ -301,12 +301,21 @@ impl Killer for Process {
 
 impl Instance for CloneInstance {
     fn call(&mut self, call: Call<'_>) -> Result<Answer, EngineError> {
-        let Call { request, event, timeout, trace, logs } = call;
+        let Call { request, event, timeout, trace, logs, results } = call;
         let mut sink = |_: LogStream, bytes: &[u8]| logs(bytes);
+        let mut pass;
+        let results: Option<&mut ResultSink<'_>> = match results {
+            Some(results) => {
+                pass = |bytes: &[u8], content_type: &str| results(bytes, content_type);
+                Some(&mut pass)
+            }
+            None => None,
+        };
         let options = CallOptions {
             request_id: Some(request),
             timeout: Some(timeout),
             logs: Some(&mut sink),
+            results,
             trace_id: trace,
             unmeasured: true,
             ..CallOptions::default()

@@ -88,6 +88,7 @@ impl Host {
         let Message { tenant, function, qualifier, event, id, trace, key, .. } = message.clone();
         let qualifier = Some(qualifier).filter(|qualifier| qualifier != LATEST);
         self.invoke(Invocation {
+            results: None,
             tenant,
             name: function,
             qualifier,

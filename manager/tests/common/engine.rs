@@ -8,6 +8,10 @@
 //! | `"die": true` | ends in the middle of the call |
 //! | `"silent": true` | does not answer in time |
 //! | `"print": text` | prints first |
+//! | `"return": value` | answers with that alone |
+//! | `"say": [text, {"wait": gate}, …]` | streams these texts, as `"as": type`, and waits at gates between; then as ever |
+//!
+//! Where the event is an HTTP request (a function URL's), it is its body that says these things.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -267,9 +271,30 @@ impl FakeInstance {
     }
 }
 
+impl FakeInstance {
+    /// Streams what the event says; whether it says anything.
+    fn say(&self, event: &Value, call: &mut Call<'_>) -> Result<bool, EngineError> {
+        let (Some(results), Some(said)) = (&mut call.results, event["say"].as_array()) else {
+            return Ok(false);
+        };
+        let mut content_type = event["as"].as_str().unwrap_or("text/plain");
+        for part in said {
+            if let Some(gate) = part["wait"].as_str() {
+                self.hold(gate, |world| !world.open.contains(gate))?;
+            } else {
+                results(part.as_str().unwrap().as_bytes(), content_type);
+                content_type = "";
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl Instance for FakeInstance {
-    fn call(&mut self, call: Call<'_>) -> Result<Answer, EngineError> {
-        let event: Value = serde_json::from_slice(call.event).unwrap();
+    fn call(&mut self, mut call: Call<'_>) -> Result<Answer, EngineError> {
+        let given: Value = serde_json::from_slice(call.event).unwrap();
+        let body = given["body"].as_str().filter(|_| given["version"] == "2.0");
+        let event = body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or(given.clone());
         self.engine.with(|w| w.calls.push((self.id.clone(), call.request.to_owned())));
         self.calls += 1;
         if let Some(text) = event["print"].as_str() {
@@ -285,6 +310,7 @@ impl Instance for FakeInstance {
         if event["silent"] == true {
             return Err(EngineError::TimedOut);
         }
+        let said = self.say(&event, &mut call)?;
         let answer = |result| Answer { result, first_output_us: 100, private_kib: Some(1) };
         if let Some(text) = event["fail"].as_str() {
             let body = json!({ "errorType": "Fake", "errorMessage": text }).to_string().into();
@@ -301,19 +327,27 @@ impl Instance for FakeInstance {
         }) {
             self.hold("stalled", |world| world.stall_after.is_some())?;
         }
-        let body = json!({
+        let usual = json!({
             "machine": self.id,
             "calls": self.calls,
             "code": self.code,
-            "event": event,
+            "event": given,
         });
+        let body = event.get("return").unwrap_or(&usual).to_string();
         self.engine.with(|world| {
-            world.done.push(event);
+            world.done.push(given);
             if let Some(journal) = &mut world.journal {
                 writeln!(journal, "{}", call.request).unwrap();
             }
         });
-        Ok(answer(Ok(body.to_string().into_bytes())))
+        Ok(answer(Ok(match (said, call.results) {
+            (true, _) => Vec::new(),
+            (false, Some(results)) => {
+                results(body.as_bytes(), "");
+                Vec::new()
+            }
+            (false, None) => body.into_bytes(),
+        })))
     }
 
     fn reset(mut self: Box<Self>) -> Result<Box<dyn Instance>, EngineError> {

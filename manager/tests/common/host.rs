@@ -111,7 +111,7 @@ impl TestHost {
         let key = keyring.create_key(tenant, root).unwrap();
         let account = keyring.tenant(tenant).unwrap().account.clone();
         let bearer = format!("Bearer {}:{}", key.id, key.secret);
-        Client { addr: self.addr, bearer, account }
+        Client { addr: self.addr, bearer, account, host: String::new() }
     }
 
     /// Changes what a tenant may use.

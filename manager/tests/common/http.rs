@@ -18,6 +18,8 @@ pub(crate) struct Client {
     pub(crate) bearer: String,
     /// Twelve digits.
     pub(crate) account: String,
+    /// `Host`, where it is another than the host's own.
+    pub(crate) host: String,
 }
 
 /// An answer.
@@ -40,7 +42,8 @@ impl Reply {
         Self::parse(&bytes)
     }
 
-    fn parse(bytes: &[u8]) -> Self {
+    /// Reads it from all that was sent.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let at = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let at = at.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
         let head = std::str::from_utf8(&bytes[..at]).unwrap();
@@ -51,6 +54,29 @@ impl Reply {
             (name.to_ascii_lowercase(), value.trim().to_owned())
         };
         Self { status, headers: lines.map(header).collect(), body: bytes[at + 4..].to_vec() }
+    }
+
+    /// Every value of a header.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let found = self.headers.iter().filter(|(found, _)| found == name);
+        found.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The body as it was before it was cut into chunks (RFC 9112, section 7.1), and whether it is whole.
+    pub(crate) fn unchunked(&self) -> (Vec<u8>, bool) {
+        assert_eq!(self.header("transfer-encoding"), "chunked");
+        let (mut rest, mut body) = (&self.body[..], Vec::new());
+        while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+            let size = std::str::from_utf8(&rest[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            let Some(data) = rest.get(end + 2..end + 2 + size) else { break };
+            if size == 0 {
+                return (body, true);
+            }
+            body.extend_from_slice(data);
+            rest = rest.get(end + 2 + size + 2..).unwrap_or_default();
+        }
+        (body, false)
     }
 
     /// A header; empty if there is none.
@@ -99,6 +125,11 @@ impl Client {
         Self { bearer: String::new(), ..self.clone() }
     }
 
+    /// The same, asking another host.
+    pub(crate) fn at(&self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self.clone() }
+    }
+
     /// Opens a connection and sends a request, without waiting for the answer.
     pub(crate) fn send(
         &self,
@@ -122,8 +153,9 @@ impl Client {
         body: &[u8],
     ) {
         let length = body.len();
+        let host = if self.host.is_empty() { "calve" } else { &self.host };
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: calve\r\nconnection: close\r\ncontent-length: {length}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n"
         );
         if !self.bearer.is_empty() {
             head += &format!("authorization: {}\r\n", self.bearer);
@@ -265,6 +297,18 @@ impl Client {
     pub(crate) fn arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:us-east-1:{}:function:{name}", self.account)
     }
+}
+
+/// Reads from a connection until that has come; all that has.
+pub(crate) fn read_until(stream: &mut TcpStream, what: &str) -> Vec<u8> {
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let (mut seen, mut some) = (Vec::new(), [0; 4096]);
+    while !seen.windows(what.len()).any(|window| window == what.as_bytes()) {
+        let read = stream.read(&mut some).unwrap();
+        assert!(read > 0, "{what} never came: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&some[..read]);
+    }
+    seen
 }
 
 /// Where a function is called.
