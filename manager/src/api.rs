@@ -10,6 +10,7 @@ mod own;
 mod server;
 mod shape;
 mod time;
+mod url;
 mod watch;
 
 pub(crate) use action::{asked, blocking};

@@ -12,8 +12,11 @@ use crate::api::ApiError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::Function;
 
+mod addresses;
 #[cfg(test)]
 mod tests;
+
+use addresses::Addresses;
 
 /// By tenant.
 type Functions = HashMap<String, OfTenant>;
@@ -48,6 +51,7 @@ impl OfTenant {
 pub struct Catalog {
     ledger: Arc<dyn Ledger>,
     functions: RwLock<Functions>,
+    addresses: Addresses,
     writer: Mutex<()>,
     changes: watch::Sender<u64>,
 }
@@ -59,8 +63,9 @@ impl Catalog {
     ///
     /// When the ledger cannot be read.
     pub fn open(ledger: Arc<dyn Ledger>) -> Result<Self, LedgerError> {
-        let mut functions = Functions::new();
+        let (mut functions, addresses) = (Functions::new(), Addresses::default());
         for function in ledger.functions()? {
+            addresses.change(None, Some(&function));
             let of_tenant = functions.entry(function.tenant.clone()).or_default();
             of_tenant.by_name.insert(function.name.clone(), Arc::new(function));
         }
@@ -68,6 +73,7 @@ impl Catalog {
         Ok(Self {
             ledger,
             functions: RwLock::new(functions),
+            addresses,
             writer: Mutex::new(()),
             changes: watch::Sender::new(0),
         })
@@ -76,6 +82,16 @@ impl Catalog {
     /// A function, as it is now.
     pub fn get(&self, tenant: &str, name: &str) -> Option<Arc<Function>> {
         self.read().get(tenant)?.by_name.get(name).cloned()
+    }
+
+    /// The function that has an address, and what of it: an alias or [`LATEST`].
+    pub fn by_url(&self, id: &str) -> Option<(Arc<Function>, String)> {
+        let (tenant, name) = self.addresses.owner(id)?;
+        let function = self.get(&tenant, &name)?;
+        // By what the function has now, whatever has changed since.
+        let (qualifier, _) = function.urls.iter().find(|(_, url)| url.id == id)?;
+        let qualifier = qualifier.clone();
+        Some((function, qualifier))
     }
 
     /// A tenant's functions, by name.
@@ -166,16 +182,19 @@ impl Catalog {
         let mut functions = self.write();
         let removed = functions.get_mut(tenant).and_then(|of_tenant| of_tenant.remove(name));
         drop(functions);
+        self.addresses.change(removed.as_deref(), None);
         self.changes.send_modify(|count| *count += 1);
         Ok(removed)
     }
 
     fn publish(&self, function: Function) -> Arc<Function> {
         let function = Arc::new(function);
+        let before = self.get(&function.tenant, &function.name);
         let mut functions = self.write();
         let of_tenant = functions.entry(function.tenant.clone()).or_default();
         of_tenant.put(Arc::clone(&function));
         drop(functions);
+        self.addresses.change(before.as_deref(), Some(&function));
         self.changes.send_modify(|count| *count += 1);
         function
     }

@@ -6,7 +6,7 @@
 //! | `request` | what clients send |
 //! | `settings`, `package` | what a function may be |
 //! | `state` | what becomes of versions; pure |
-//! | `functions`, `versions`, `aliases`, `concurrency`, `events`, `tags`, `account` | the actions |
+//! | `functions`, `versions`, `aliases`, `concurrency`, `events`, `urls`, `tags`, `account` | the actions |
 //! | `builds` | which snapshots are to be built, and what came of them |
 //! | `resolve` | where a call goes |
 //!
@@ -43,6 +43,7 @@ mod tags;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod urls;
 mod versions;
 
 pub(crate) use account::AccountSettings;
@@ -52,6 +53,7 @@ pub(crate) use concurrency::Provisioned;
 pub(crate) use events::NamedEventInvoke;
 use reference::Scope;
 pub use resolve::Target;
+pub(crate) use urls::{NamedUrl, is_id as is_url_id};
 pub(crate) use versions::base64_digest;
 
 /// What a control plane is made of.
@@ -64,6 +66,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The region in our ARNs.
     pub region: String,
+    /// What the host names of functions' addresses end with.
+    pub url_domain: String,
     /// Takes what is to be built.
     pub builds: UnboundedSender<BuildJob>,
     /// Takes the names of snapshots that no call will be answered from any more.
@@ -134,6 +138,11 @@ impl Control {
     /// The region in our ARNs.
     pub fn region(&self) -> &str {
         &self.parts.region
+    }
+
+    /// What the host names of functions' addresses end with.
+    pub fn url_domain(&self) -> &str {
+        &self.parts.url_domain
     }
 
     /// ARN of a tenant's function, version or alias.

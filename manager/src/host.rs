@@ -47,6 +47,9 @@ pub struct Settings {
     pub data: PathBuf,
     /// The region in ARNs.
     pub region: String,
+    /// What the host names of functions' addresses end with; none: `lambda-url.<region>.localhost`, which browsers and
+    /// curl know to be this machine.
+    pub url_domain: Option<String>,
     /// What all machines may take.
     pub machines: schedule::Settings,
     /// Snapshots that are built at the same time.
@@ -65,12 +68,20 @@ impl Settings {
         Self {
             data: data.into(),
             region: "us-east-1".into(),
+            url_domain: None,
             machines: schedule::Settings::default(),
             builds: 2,
             patience: Duration::from_secs(2),
             bodies_mib: 256,
             retry: Duration::from_secs(60),
         }
+    }
+
+    /// What the host names of functions' addresses end with.
+    fn url_domain(&self) -> String {
+        let usual = || format!("lambda-url.{}.localhost", self.region);
+        // Host names are the same however they are written.
+        self.url_domain.clone().unwrap_or_else(usual).to_ascii_lowercase()
     }
 }
 
@@ -164,6 +175,7 @@ impl Host {
             codes: Arc::new(CodeStore::open(data.join("code"))?),
             keyring: keyring.clone(),
             region: settings.region.clone(),
+            url_domain: settings.url_domain(),
             builds,
             retired,
             readiness: Arc::new(provisions::Ready::new(&catalog, &dispatcher)),

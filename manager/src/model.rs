@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::idempotent::Idempotency;
 
+mod url;
+
+pub use url::{Cors, FunctionUrl, UrlAuth, UrlMode};
+
 /// Milliseconds since 1970, UTC.
 pub type Millis = u64;
 
@@ -98,6 +102,9 @@ pub struct Function {
     pub provisioned: BTreeMap<String, u32>,
     /// How asynchronous calls are made, by qualifier; [`LATEST`] where none was given.
     pub event_invoke: BTreeMap<String, EventInvoke>,
+    /// Its own addresses, by alias; [`LATEST`] where none was given.
+    #[serde(default)]
+    pub urls: BTreeMap<String, FunctionUrl>,
     /// Tags.
     pub tags: BTreeMap<String, String>,
     /// What machines may be used for, of all versions.

@@ -36,6 +36,9 @@ fn to_another_tenant_a_function_is_not_there() {
             json!({ "ReservedConcurrentExecutions": 1 }),
         ),
         ("GET", "/2019-09-25/functions/f/event-invoke-config".to_owned(), json!(null)),
+        ("POST", "/2021-10-31/functions/f/url".to_owned(), json!({ "AuthType": "NONE" })),
+        ("GET", "/2021-10-31/functions/f/urls".to_owned(), json!(null)),
+        ("POST", "/2021-11-15/functions/f/response-streaming-invocations".to_owned(), json!({})),
     ];
     for (method, path, body) in &requests {
         let body = if body.is_null() { String::new() } else { body.to_string() };

@@ -19,6 +19,7 @@ mod functions;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod urls;
 mod versions;
 mod view;
 
@@ -76,6 +77,11 @@ fn setting_routes() -> Router<Arc<Control>> {
         )
         .route("/2019-09-25/functions/{name}/event-invoke-config", event_invoke)
         .route("/2019-09-25/functions/{name}/event-invoke-config/list", get(events::list))
+        .route(
+            "/2021-10-31/functions/{name}/url",
+            post(urls::create).get(urls::get).put(urls::update).delete(urls::delete),
+        )
+        .route("/2021-10-31/functions/{name}/urls", get(urls::list))
         .route("/2017-03-31/tags/{resource}", post(tags::tag).get(tags::list).delete(tags::untag))
         .route("/2016-08-19/account-settings", get(tags::account_settings))
 }

@@ -9,6 +9,8 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::shape::shape;
+use super::url::{self, Peer};
 use super::{ApiError, console, invoke, lambda, openapi, own, watch};
 use crate::auth::{Door, authenticate};
 use crate::host::Host;
@@ -57,10 +60,14 @@ pub fn router(host: &Arc<Host>) -> Router {
         .fallback(|| async { ApiError::not_found("there is no such route") })
         // The door has read the body, within its own bounds.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(door, authenticate));
+        .layer(from_fn_with_state(door.clone(), authenticate));
     let open = watch::open_routes().with_state(host.clone());
     let open = open.merge(console::open_routes()).merge(openapi::open_routes());
-    open.merge(closed).layer(from_fn(shape)).layer(from_fn_with_state(host.clone(), count))
+    open.merge(closed)
+        .layer(from_fn(shape))
+        // What comes to the host name of a function's address is the function's, whatever its path.
+        .layer(from_fn_with_state((host.clone(), door), url::divert))
+        .layer(from_fn_with_state(host.clone(), count))
 }
 
 /// Counts answers by status.
@@ -96,8 +103,8 @@ pub async fn serve(
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(PAUSE).await;
@@ -106,7 +113,12 @@ pub async fn serve(
         };
         // An answer goes out at once.
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let service = service.clone();
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            service.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _permit = permit;

@@ -23,9 +23,10 @@ use crate::api::ApiError;
 /// The largest body, bytes: a zip file of 50 MiB in base64, and what is around it. Actions have lower limits.
 pub const MOST_BODY: usize = 70 << 20;
 
-/// How a body has to come.
-const PACE: Pace =
-    Pace { most: MOST_BODY, whole: Duration::from_secs(60), pause: Duration::from_secs(10) };
+/// How a body of up to `most` bytes has to come.
+const fn pace(most: usize) -> Pace {
+    Pace { most, whole: Duration::from_secs(60), pause: Duration::from_secs(10) }
+}
 
 /// Bodies over this are hashed beside the runtime: at 1 GB/s, this much keeps its thread for a quarter of a millisecond.
 const LARGE: usize = 256 << 10;
@@ -47,53 +48,78 @@ impl Door {
 /// Lets a request through with a [`Caller`] among its extensions, or answers it with what is wrong. For
 /// [`axum::middleware::from_fn_with_state`].
 pub async fn authenticate(State(door): State<Door>, request: Request, next: Next) -> Response {
-    match admit(door, request).await {
+    match door.admit(request, MOST_BODY).await {
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// The request with its caller, and its body in memory.
-async fn admit(door: Door, request: Request) -> Result<Request, ApiError> {
-    let Door { keyring, bodies } = door;
-    // A body that comes slowly does not make its signature old.
-    let now = Utc::now();
-    let (mut parts, body) = request.into_parts();
-    let claim = Claim::of(&parts.headers)?;
-    if keyring.known(claim.key()).is_none() {
-        let (keyring, id) = (Arc::clone(&keyring), claim.key().to_owned());
-        if beside(move || keyring.find(&id)).await?.map_err(|error| in_ledger(&error))?.is_none() {
-            // Without a key, nothing that is wrong depends on the body.
-            let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
-            return Err(error.unwrap_or_else(unrecognized));
-        }
-    }
-    match &claim {
-        // Its truth does not depend on the body: no byte of that is read before.
-        Claim::Bearer { .. } => {
-            prove(&claim, keyring.known(claim.key()), &parts, &Bytes::new(), now)?;
-        }
-        // Neither does what is wrong with this one. Should nothing be, then only the key is missing.
-        Claim::Signed { .. } if !claim.may_be_true(&parts.headers, now) => {
-            let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
-            let error = error.unwrap_or_else(unrecognized);
-            if error != unrecognized() || parts.headers.contains_key(TOKEN) {
-                return Err(error);
+impl Door {
+    /// The request with its caller, and its body of up to `most` bytes in memory.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or with whoever sent it.
+    pub(crate) async fn admit(&self, request: Request, most: usize) -> Result<Request, ApiError> {
+        let Self { keyring, bodies } = self.clone();
+        // A body that comes slowly does not make its signature old.
+        let now = Utc::now();
+        let (mut parts, body) = request.into_parts();
+        let claim = Claim::of(&parts.headers)?;
+        if keyring.known(claim.key()).is_none() {
+            let (keyring, id) = (Arc::clone(&keyring), claim.key().to_owned());
+            if beside(move || keyring.find(&id))
+                .await?
+                .map_err(|error| in_ledger(&error))?
+                .is_none()
+            {
+                // Without a key, nothing that is wrong depends on the body.
+                let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
+                return Err(error.unwrap_or_else(unrecognized));
             }
         }
-        Claim::Signed { .. } => {}
+        match &claim {
+            // Its truth does not depend on the body: no byte of that is read before.
+            Claim::Bearer { .. } => {
+                prove(&claim, keyring.known(claim.key()), &parts, &Bytes::new(), now)?;
+            }
+            // Neither does what is wrong with this one. Should nothing be, then only the key is missing.
+            Claim::Signed { .. } if !claim.may_be_true(&parts.headers, now) => {
+                let error = prove(&claim, None, &parts, &Bytes::new(), now).err();
+                let error = error.unwrap_or_else(unrecognized);
+                if error != unrecognized() || parts.headers.contains_key(TOKEN) {
+                    return Err(error);
+                }
+            }
+            Claim::Signed { .. } => {}
+        }
+        let mut room = bodies.room(claim.key());
+        let body = read(body, pace(most), &mut room).await?;
+        let caller = if body.len() > LARGE {
+            let (copy, body) = (parts.clone(), body.clone());
+            beside(move || verify(&keyring, &copy, &body, now)).await??
+        } else {
+            verify(&keyring, &parts, &body, now)?
+        };
+        drop(room);
+        parts.extensions.insert::<Caller>(caller);
+        Ok(Request::from_parts(parts, Body::from(body)))
     }
-    let mut room = bodies.room(claim.key());
-    let body = read(body, PACE, &mut room).await?;
-    let caller = if body.len() > LARGE {
-        let (copy, body) = (parts.clone(), body.clone());
-        beside(move || verify(&keyring, &copy, &body, now)).await??
-    } else {
-        verify(&keyring, &parts, &body, now)?
-    };
-    drop(room);
-    parts.extensions.insert::<Caller>(caller);
-    Ok(Request::from_parts(parts, Body::from(body)))
+
+    /// The body, of up to `most` bytes, of a request that needs no key: `whose` says with whom it shares what room there is.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large or too slow, or there is no room for it.
+    pub(crate) async fn take(
+        &self,
+        whose: &str,
+        body: Body,
+        most: usize,
+    ) -> Result<Bytes, ApiError> {
+        let mut room = self.bodies.room(whose);
+        read(body, pace(most), &mut room).await
+    }
 }
 
 /// Does what blocks on a thread where it may.

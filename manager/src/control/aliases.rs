@@ -156,6 +156,7 @@ impl Control {
             if found.aliases.remove(name).is_some() {
                 found.provisioned.remove(name);
                 found.event_invoke.remove(name);
+                found.urls.remove(name);
             }
             Ok(())
         })?;

@@ -215,6 +215,7 @@ fn of(tenant: &Tenant, name: &str, latest: Version, tags: BTreeMap<String, Strin
         reserved: None,
         provisioned: BTreeMap::new(),
         event_invoke: BTreeMap::new(),
+        urls: BTreeMap::new(),
         tags,
         policy: Policy::default(),
     }

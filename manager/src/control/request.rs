@@ -171,6 +171,27 @@ pub(crate) struct Destination {
     pub(crate) destination: Option<String>,
 }
 
+/// `CreateFunctionUrlConfig` and `UpdateFunctionUrlConfig`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct UrlSettings {
+    pub(crate) auth_type: Option<String>,
+    pub(crate) cors: Option<CorsSettings>,
+    pub(crate) invoke_mode: Option<String>,
+}
+
+/// What pages of other origins may do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct CorsSettings {
+    pub(crate) allow_credentials: Option<bool>,
+    pub(crate) allow_headers: Option<Vec<String>>,
+    pub(crate) allow_methods: Option<Vec<String>>,
+    pub(crate) allow_origins: Option<Vec<String>>,
+    pub(crate) expose_headers: Option<Vec<String>>,
+    pub(crate) max_age: Option<i64>,
+}
+
 /// `TagResource`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

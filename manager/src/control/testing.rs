@@ -50,6 +50,7 @@ impl Bench {
             codes: Arc::new(CodeStore::open(folder.path()).unwrap()),
             keyring: Arc::new(Keyring::open(Arc::clone(&ledger) as Arc<dyn Ledger>).unwrap()),
             region: REGION.to_owned(),
+            url_domain: "urls.test".to_owned(),
             builds: builds_in,
             retired: retired_in,
             readiness: Arc::new(()),

@@ -18,9 +18,9 @@ use calve_proto::{ErrorKind, FunctionError};
 use calve_snapshots::Store;
 use serde_json::json;
 
-use super::habits::Habits;
 use self::bases::Bases;
 use self::unopened::unopened;
+use super::habits::Habits;
 use super::{
     Answer, Blueprint, BuildFailure, Call, CollectError, Engine, EngineError, FunctionFailure,
     Instance, Killer, Need,

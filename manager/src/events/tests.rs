@@ -184,6 +184,7 @@ fn function(tenant: &str, name: &str) -> Function {
         reserved: None,
         provisioned: BTreeMap::new(),
         event_invoke: BTreeMap::new(),
+        urls: BTreeMap::new(),
         tags: BTreeMap::new(),
         policy: Policy::default(),
     }

@@ -162,6 +162,7 @@ fn function(tenant: &str) -> Function {
         reserved: None,
         provisioned: BTreeMap::new(),
         event_invoke: BTreeMap::new(),
+        urls: BTreeMap::new(),
         tags: BTreeMap::new(),
         policy: Policy::default(),
     }

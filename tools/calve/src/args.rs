@@ -107,6 +107,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NAME", env = "CALVE_REGION")]
     pub(crate) region: Option<String>,
 
+    /// What the host names of function URLs end with [default: lambda-url.<region>.localhost]
+    #[arg(long, value_name = "DOMAIN", env = "CALVE_URL_DOMAIN")]
+    pub(crate) url_domain: Option<String>,
+
     /// Guest memory of all machines together, MiB [default: three quarters of what is available]
     #[arg(long, value_name = "MIB", env = "CALVE_MEMORY", value_parser = clap::value_parser!(u64).range(128..))]
     pub(crate) memory: Option<u64>,

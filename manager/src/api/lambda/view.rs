@@ -8,7 +8,9 @@ use crate::control::base64_digest;
 use crate::control::package::{UNZIPPED_MOST, ZIPPED_MOST};
 use crate::control::page::Page;
 use crate::control::reference::Scope;
-use crate::control::{AccountSettings, Chosen, NamedAlias, NamedEventInvoke, Provisioned};
+use crate::control::{
+    AccountSettings, Chosen, NamedAlias, NamedEventInvoke, NamedUrl, Provisioned,
+};
 use crate::model::{Configuration, State, Update, Version};
 
 /// What may stand in a query as it is (RFC 3986, "unreserved").
@@ -187,6 +189,27 @@ pub(super) fn event_invoke(named: &NamedEventInvoke) -> Value {
             "OnFailure": destination(&settings.on_failure),
         },
     })
+}
+
+/// A `FunctionUrlConfig`. Clients reach it as they have reached us, but for the host's name: `origin` has the rest.
+pub(super) fn url(named: &NamedUrl, origin: &str, domain: &str) -> Value {
+    let NamedUrl { arn, url } = named;
+    let (scheme, host) = origin.split_once("://").unwrap_or(("http", origin));
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let numeric = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = if numeric { format!(":{port}") } else { String::new() };
+    let mut view = json!({
+        "FunctionUrl": format!("{scheme}://{}.{domain}{port}/", url.id),
+        "FunctionArn": arn,
+        "AuthType": url.auth,
+        "InvokeMode": url.mode,
+        "CreationTime": timestamp(url.created),
+        "LastModifiedTime": timestamp(url.modified),
+    });
+    if let Some(cors) = &url.cors {
+        view["Cors"] = json!(cors);
+    }
+    view
 }
 
 /// `GetAccountSettings`' answer.

@@ -53,6 +53,7 @@ fn function(tenant: &str, name: &str) -> Function {
         reserved: Some(5),
         provisioned: BTreeMap::new(),
         event_invoke: BTreeMap::new(),
+        urls: BTreeMap::new(),
         tags: BTreeMap::new(),
         policy: Policy::default(),
     }

@@ -31,6 +31,7 @@ struct File {
     listen: Option<SocketAddr>,
     data: Option<PathBuf>,
     region: Option<String>,
+    url_domain: Option<String>,
     memory: Option<u64>,
     machines: Option<u32>,
     builds: Option<u32>,
@@ -54,6 +55,12 @@ impl Settings {
         };
         let mut host = host::Settings::new(data);
         host.region = args.region.or(file.region).unwrap_or(host.region);
+        host.url_domain = args.url_domain.or(file.url_domain);
+        if let Some(domain) = host.url_domain.as_deref().filter(|domain| !is_domain(domain)) {
+            return Err(Failure::usage(format_args!(
+                "{domain} is no domain: letters, digits and hyphens with dots between, no port"
+            )));
+        }
         host.machines.memory_mib =
             args.memory.or(file.memory).unwrap_or_else(|| available_mib() / 4 * 3).max(128);
         let machines = args.machines.or(file.machines).unwrap_or(500);
@@ -100,6 +107,15 @@ impl File {
         }
         Ok(file)
     }
+}
+
+/// Whether host names can end with it (RFC 1123, section 2.1).
+fn is_domain(text: &str) -> bool {
+    text.len() <= 200
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        })
 }
 
 /// What the kernel says can be had without swapping, MiB; 4 GiB where it does not say.

@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import settings
+import urls
 from botocore.exceptions import ClientError
 from host import call, client, create, failed, package, queue, refused, step, until
 
@@ -263,6 +264,7 @@ def main():
     settings.concurrency(host, NAME)
     settings.provisioned(host, NAME)
     settings.event_invoke(host, NAME)
+    urls.main(host)
     gone(host)
     print("passed")
 
