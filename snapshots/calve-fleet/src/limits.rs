@@ -61,22 +61,24 @@ impl Limits {
     }
 }
 
-/// Says where the cgroups are to be, or `none`.
+/// Says where the cgroups are to be, `delegated`, or `none`.
 const CALVE_CGROUP: &str = "CALVE_CGROUP";
 
 /// Where cgroups of workers are to be if nobody says more than the environment does.
-pub(crate) fn intended() -> Option<PathBuf> {
+fn intended() -> Result<Option<PathBuf>, CgroupError> {
     match std::env::var_os(CALVE_CGROUP) {
-        Some(none) if none == "none" => None,
-        Some(path) => Some(path.into()),
-        None => geteuid().is_root().then(|| Cgroups::DEFAULT.into()),
+        Some(none) if none == "none" => Ok(None),
+        Some(own) if own == "delegated" => Cgroups::delegated().map(Some),
+        Some(path) => Ok(Some(path.into())),
+        None => Ok(geteuid().is_root().then(|| Cgroups::DEFAULT.into())),
     }
 }
 
 /// The same folder, made and made ready as a fleet would, or why it cannot be.
 pub(crate) fn tried() -> Option<Result<PathBuf, String>> {
-    let path = intended()?;
-    Some(Cgroups::open(&path, false).map(|_| path).map_err(|error| error.to_string()))
+    let path = intended().transpose()?;
+    let tried = path.and_then(|path| Cgroups::open(&path, false).map(|_| path));
+    Some(tried.map_err(|error| error.to_string()))
 }
 
 /// Makes cgroups for workers, where there are to be any.
@@ -86,8 +88,9 @@ pub(crate) struct Limiter(Option<(Cgroups, Limits)>);
 /// What a fleet is told about limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Limiting {
-    /// By `CALVE_CGROUP` (`none`, or the path of a folder); where that is not set, as root in `/sys/fs/cgroup/calve`
-    /// if this host has cgroup v2 and lets it be used, and not at all otherwise.
+    /// By `CALVE_CGROUP` (`none`, the path of a folder, or `delegated`: below the cgroup that this process is in, which was
+    /// handed to it alone); where that is not set, as root in `/sys/fs/cgroup/calve` if this host has cgroup v2 and lets it
+    /// be used, and not at all otherwise.
     #[default]
     Auto,
     /// Not at all: workers are in the cgroup of whoever starts them.
@@ -101,7 +104,7 @@ impl Limiter {
         let (limits, asked_for) = match limiting {
             Limiting::None => return Ok(Self(None)),
             Limiting::Each(limits) => (limits, true),
-            Limiting::Auto => match intended() {
+            Limiting::Auto => match intended()? {
                 None => return Ok(Self(None)),
                 Some(path) => (Limits::under(path), std::env::var_os(CALVE_CGROUP).is_some()),
             },

@@ -10,6 +10,7 @@
 //! it ever takes is counted, and nothing has to be moved. A group goes with its handle. Those of a fleet that was killed are
 //! empty and not locked any more: the next fleet under the same folder removes them.
 
+mod delegated;
 #[cfg(test)]
 mod tests;
 
