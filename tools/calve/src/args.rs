@@ -142,6 +142,11 @@ pub(crate) struct Serve {
     /// How the log is written: for people, or a JSON object a line [default: text]
     #[arg(long, value_name = "FORMAT", env = "CALVE_LOG_FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+
+    /// Leave the first root key, as ID:SECRET, in this new file for this user alone, instead of printing it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "CALVE_FIRST_KEY")]
+    #[arg(value_parser = path_or_empty())]
+    pub(crate) first_key: Option<PathBuf>,
 }
 
 /// How the log is written.

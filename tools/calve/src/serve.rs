@@ -15,6 +15,7 @@ use crate::failure::{Failure, Status};
 use crate::store::Place;
 use crate::{fleet, interrupt, stdio};
 
+mod first_key;
 mod images;
 mod log;
 mod settings;
@@ -46,31 +47,17 @@ pub(crate) fn run(place: &Place, args: Serve) -> Result<(), Failure> {
 
 async fn serve(settings: Settings, fleet: Fleet, store: Store) -> Result<(), Failure> {
     let engine = Arc::new(FleetEngine::new(fleet, store, images::Cached));
-    let listen = settings.listen;
+    let (listen, key_file) = (settings.listen, settings.first_key);
     let listener = api::listen(listen).map_err(|e| Failure::of(Status::Usage, &e).about(listen))?;
     let at = listener.local_addr().unwrap_or(listen);
     let host = Host::open(settings.host, engine)?;
-    first_key(&host)?;
+    first_key::ensure(host.keyring(), key_file.as_deref())?;
     let stop = Arc::new(Notify::new());
     let told = stop.clone();
     let _signal = interrupt::on_signal(move || told.notify_one());
     stdio::say(format_args!("serving on http://{at}"));
     let served = api::serve(&host, listener, stop.notified(), settings.grace).await;
     served.map_err(|e| Failure::of(Status::Host, &e).about(at))
-}
-
-/// A host that nobody can use gets a key for its owner, which is shown once.
-fn first_key(host: &Host) -> Result<(), Failure> {
-    let keyring = host.keyring();
-    let tenants = keyring.tenants();
-    let has_root =
-        tenants.iter().any(|tenant| keyring.list_keys(&tenant.name).iter().any(|key| key.root));
-    if has_root {
-        return Ok(());
-    }
-    let key = keyring.create_key("root", true);
-    let key = key.map_err(|e| Failure::of(Status::Host, &e).about("root key"))?;
-    stdio::print_line(format!("root key: {} {}", key.id, key.secret))
 }
 
 /// Each machine takes some descriptors: as many as there may be.

@@ -16,7 +16,7 @@
 mod report;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -24,9 +24,9 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use self::report::{Outcome, Stats};
-use crate::packages;
-use crate::process::{command, run as run_command, step, succeeds};
+use crate::process::{command, run as run_command, step};
 use crate::workspace::Workspace;
+use crate::{packages, subcommands};
 
 /// The version of `cargo fuzz` that is installed where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -135,7 +135,7 @@ fn program(workspace: &Workspace, sanitizer: Sanitizer, target: &str) -> PathBuf
 fn build(workspace: &Workspace, options: &Options, chosen: &[String]) -> anyhow::Result<()> {
     // libFuzzer is C++.
     packages::install(&["g++"])?;
-    let cargo_fuzz = cargo_fuzz()?;
+    let cargo_fuzz = subcommands::ensure("fuzz", CARGO_FUZZ, &[])?;
     step("building the fuzz targets");
     let mut build = command(cargo_fuzz, &folder(workspace));
     build.env("RUSTC_BOOTSTRAP", "1").args(["build", "--fuzz-dir", "."]);
@@ -145,20 +145,6 @@ fn build(workspace: &Workspace, options: &Options, chosen: &[String]) -> anyhow:
         build.arg(target);
     }
     run_command(&mut build)
-}
-
-/// The path of `cargo-fuzz` in the version that we know, built if it is not there.
-fn cargo_fuzz() -> anyhow::Result<PathBuf> {
-    let root = calve_lab::cache_dir().join("tools").join(format!("cargo-fuzz-{CARGO_FUZZ}"));
-    let program = root.join("bin/cargo-fuzz");
-    if succeeds(command(&program, Path::new("/")).args(["fuzz", "--version"])) {
-        return Ok(program);
-    }
-    step(&format!("installing cargo-fuzz {CARGO_FUZZ}"));
-    let mut install = command("cargo", Path::new("/"));
-    install.args(["install", "--quiet", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ]);
-    run_command(install.arg("--root").arg(&root))?;
-    Ok(program)
 }
 
 /// Runs one target.

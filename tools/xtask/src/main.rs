@@ -3,12 +3,14 @@
 mod bench;
 mod binaries;
 mod checks;
+mod deb;
 mod demo;
 mod fuzz;
 mod lab;
 mod packages;
 mod process;
 mod setup;
+mod subcommands;
 mod test;
 mod tidy;
 mod workspace;
@@ -48,6 +50,8 @@ enum Task {
     Prepush(test::Options),
     /// Freeze two functions, thaw clones of them, call each, check the answers, show the figures
     Demo(demo::Options),
+    /// Build our programs and the Debian package of them
+    Deb,
     /// Measure what users wait for: tiny guests here, Linux guests here or in the lab; tables and a page
     Bench(bench::Options),
     /// The part of the demo that needs machines
@@ -77,6 +81,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test(options) | Task::Prepush(options) => test::run_all(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
+        Task::Deb => deb::run_all(&workspace),
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::DemoPerform(prepared) => demo::perform(&prepared),

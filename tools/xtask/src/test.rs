@@ -17,6 +17,7 @@ mod browser;
 mod clients;
 mod interpreters;
 mod labs;
+mod package;
 mod pypi;
 mod targets;
 
@@ -32,7 +33,7 @@ use self::targets::{Kind, Target};
 use crate::fuzz::{self, Sanitizer};
 use crate::process::{cargo, command, run, step};
 use crate::workspace::Workspace;
-use crate::{checks, setup};
+use crate::{checks, deb, setup};
 
 /// When a test binary is taken for hung, in seconds: several times what the slowest takes.
 const LIMIT: u32 = 15 * 60;
@@ -58,6 +59,8 @@ struct Surroundings {
     clients: PathBuf,
     /// A function on AWS's Rust client.
     bootstrap: PathBuf,
+    /// The Debian package, once it is built.
+    package: PathBuf,
     long: bool,
 }
 
@@ -89,7 +92,8 @@ pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> anyhow::Resul
             continue;
         }
         step(&target.to_string());
-        if let Err(error) = browser::ensure_for(&target.name) {
+        let ready = browser::ensure_for(&target.name);
+        if let Err(error) = ready.and_then(|()| package::ensure_for(&target.name, workspace)) {
             failures.push(format!("{target}: {error:#}"));
             continue;
         }
@@ -136,6 +140,7 @@ impl Surroundings {
             search_path: interpreters::search_path()?,
             clients: clients::folder()?,
             bootstrap: bootstrap::build(workspace)?,
+            package: deb::path(workspace),
             long: options.long,
         })
     }
@@ -150,6 +155,7 @@ impl Surroundings {
         command.env("PATH", &self.search_path);
         command.env("CALVE_TEST_CLIENTS", &self.clients);
         command.env("CALVE_TEST_BOOTSTRAP", &self.bootstrap);
+        command.env("CALVE_TEST_PACKAGE", &self.package);
         command.envs(self.kernel.as_ref().map(|folder| ("CALVE_TEST_KERNEL", folder)))
     }
 }

@@ -114,5 +114,5 @@ Examples:
   calve serve --listen 127.0.0.1:9470 --data /var/lib/calve
   aws lambda list-functions --endpoint-url http://127.0.0.1:9470 --region us-east-1
 
-Ready when GET /healthz answers 200. The first start prints a root key. SIGTERM ends it once the calls
-under way are done. RUST_LOG says how much is logged, such as `calve_manager=debug`.";
+Ready when GET /healthz answers 200. The first start prints a root key if none was made before; with
+--first-key it leaves it in a file. SIGTERM ends it once the calls under way are done. RUST_LOG says how much is logged, such as `calve_manager=debug`.";

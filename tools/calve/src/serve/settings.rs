@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::args::{LogFormat, Serve};
 use crate::failure::{Failure, Status};
+use crate::store::given_path;
 
 /// Where the host listens if nobody says.
 const LISTEN: SocketAddr =
@@ -22,6 +23,7 @@ pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     pub(super) grace: Duration,
     pub(super) log_format: LogFormat,
+    pub(super) first_key: Option<PathBuf>,
 }
 
 /// The file. Names are those of the options.
@@ -40,6 +42,7 @@ struct File {
     retry: Option<u32>,
     grace: Option<u32>,
     log_format: Option<LogFormat>,
+    first_key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -74,6 +77,7 @@ impl Settings {
             listen: args.listen.or(file.listen).unwrap_or(LISTEN),
             grace: seconds(args.grace, file.grace, 60),
             log_format: args.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            first_key: given_path(args.first_key.or(file.first_key)),
         })
     }
 }
@@ -124,4 +128,22 @@ fn available_mib() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map_or(4096, |kib| kib >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that packages install has every setting as a comment, but for those that their unit gives.
+    #[test]
+    fn the_packaged_file_is_understood() {
+        let text = include_str!("../../debian/calve.toml");
+        assert_eq!(toml::from_str::<toml::Table>(text).unwrap(), toml::Table::new());
+        let lines = text.lines().filter_map(|line| line.strip_prefix('#'));
+        let set = lines.filter(|line| !line.starts_with(' ') && line.contains(" = "));
+        let set: Vec<_> = set.collect();
+        let file: File = toml::from_str(&set.join("\n")).unwrap();
+        assert_eq!((set.len(), file.listen), (9, Some(LISTEN)));
+        assert!(file.data.is_none() && file.first_key.is_none());
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn function(name: &str) -> PathBuf {
 }
 
 /// A finished command.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
