@@ -1,8 +1,9 @@
-//! Event sources: files, schedules and queues become durable messages for functions.
+//! Event sources: files, schedules, tables and queues become durable messages for functions.
 //!
 //! ```text
 //!  folder ── inotify, scans ──┐
-//!  clock ── ticks ────────────┼─► deliver ──► ledger: messages and the source's position, in one transaction
+//!  clock ── ticks ────────────┤
+//!  table ── looks ────────────┼─► deliver ──► ledger: messages and the source's position, in one transaction
 //!  POST /calve/v1/queues/… ───┘      ▲
 //!                                    └── is the source there, enabled, and the function its tenant's?
 //! ```
@@ -17,11 +18,12 @@
 //! | `supervise`, `runner` | the task that has every source looked after |
 //! | `inbox`, `survey`, `take`, `watch`, `record` | file drops |
 //! | `cron`, `tick` | schedules |
+//! | `table` | rows of tables |
 //! | `queue` | queues |
 //! | `routes` | over HTTP |
 //!
 //! The promise is at least once. What can go wrong between a source and the ledger is narrower than that: a position is
-//! written in the transaction of its messages, so a tick, and a version of a file, become one message each however
+//! written in the transaction of its messages, so a tick, a row, and a version of a file become one message each however
 //! often the host is killed (`take` has the one exception). What follows after the message is the queue's.
 
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ mod runner;
 mod settings;
 mod supervise;
 mod survey;
+mod table;
 mod take;
 mod target;
 #[cfg(test)]
@@ -79,7 +82,7 @@ pub struct Parts {
     pub functions: Lookup,
     /// The tenants' accounts.
     pub accounts: Accounts,
-    /// Has a folder for each tenant, which has the folders that files are dropped in.
+    /// Has a folder for each tenant, which has the folders that files are dropped in, and databases.
     pub files: PathBuf,
     /// The region in ARNs.
     pub region: String,

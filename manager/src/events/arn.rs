@@ -3,6 +3,7 @@
 //! ```text
 //! arn:calve:file:<region>:<account>:<folder>
 //! arn:calve:queue:<region>:<account>:<name>
+//! arn:calve:table:<region>:<account>:<database>/<table>
 //! arn:calve:schedule:<region>:<account>:<id>       only shown: a schedule has nothing that it could be found by
 //! ```
 //!
@@ -19,6 +20,9 @@ pub(super) fn of(region: &str, account: &str, id: &str, kind: &Kind) -> String {
         Kind::FileDrop { folder, .. } => format!("arn:calve:file:{region}:{account}:{folder}"),
         Kind::Schedule { .. } => format!("arn:calve:schedule:{region}:{account}:{id}"),
         Kind::Queue { name, .. } => format!("arn:calve:queue:{region}:{account}:{name}"),
+        Kind::Table { database, table, .. } => {
+            format!("arn:calve:table:{region}:{account}:{database}/{table}")
+        }
     }
 }
 
@@ -47,6 +51,11 @@ pub(super) fn parse(text: &str, region: &str, account: &str) -> Result<Kind, Api
     match *service {
         "file" => Ok(Kind::FileDrop { folder: rest, inline: false, keep: false }),
         "queue" => Ok(Kind::Queue { name: rest, batch_size: 1 }),
+        "table" => {
+            let (database, table) = rest.split_once('/').ok_or_else(|| unknown(text))?;
+            let (database, table) = (database.to_owned(), table.to_owned());
+            Ok(Kind::Table { database, table, existing: false })
+        }
         _ => Err(unknown(text)),
     }
 }
@@ -54,8 +63,8 @@ pub(super) fn parse(text: &str, region: &str, account: &str) -> Result<Kind, Api
 fn unknown(text: &str) -> ApiError {
     let shown: String = text.chars().take(160).collect();
     ApiError::invalid(format!(
-        "Unrecognized event source: `{shown}`; there are arn:calve:file:::folder and arn:calve:queue:::name here, and \
-         schedules by /calve/v1/sources"
+        "Unrecognized event source: `{shown}`; there are arn:calve:file:::folder, arn:calve:queue:::name and \
+         arn:calve:table:::database/table here, and schedules by /calve/v1/sources"
     ))
 }
 
@@ -70,6 +79,11 @@ mod tests {
         assert_eq!(arn, "arn:calve:queue:eu-central-1:123456789012:orders");
         assert_eq!(parse(&arn, "eu-central-1", "123456789012").unwrap(), kind);
         assert_eq!(parse("arn:calve:queue:::orders", "x", "y").unwrap(), kind);
+        let (database, table) = ("shop.db".into(), "orders".into());
+        let kind = Kind::Table { database, table, existing: false };
+        let arn = of("eu-central-1", "123456789012", "id", &kind);
+        assert_eq!(arn, "arn:calve:table:eu-central-1:123456789012:shop.db/orders");
+        assert_eq!(parse(&arn, "eu-central-1", "123456789012").unwrap(), kind);
     }
 
     #[test]
@@ -79,6 +93,7 @@ mod tests {
             ("arn:calve:file:us-east-1::inbox", "InvalidParameterValueException"),
             ("arn:aws:sqs:eu-central-1:123456789012:orders", "InvalidParameterValueException"),
             ("arn:calve:schedule:::x", "InvalidParameterValueException"),
+            ("arn:calve:table:::shop.db", "InvalidParameterValueException"),
             ("inbox", "InvalidParameterValueException"),
         ] {
             let error = parse(text, "eu-central-1", "123456789012").unwrap_err();

@@ -7,6 +7,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::registry::Live;
+use super::table::TableError;
 use super::{Events, MOST_WAITING};
 use crate::ledger::{LedgerError, Message};
 
@@ -39,6 +40,9 @@ pub(super) enum Undelivered {
     /// The folder cannot be read.
     #[error("the event source's folder cannot be read")]
     Folder(#[from] std::io::Error),
+    /// The table cannot be read.
+    #[error("the event source's table cannot be read")]
+    Table(#[from] TableError),
 }
 
 impl Events {

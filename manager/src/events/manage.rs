@@ -79,14 +79,9 @@ impl Events {
         let target = self.target(caller, &function)?;
         self.prepare(caller, &kind)?;
         let now = self.now();
-        let source = source(
-            new_id(),
-            &caller.tenant,
-            target,
-            &Settings { source: kind, since: now },
-            enabled,
-            now,
-        )?;
+        let after = self.rows_before(caller, &kind)?;
+        let settings = Settings { source: kind, since: now, after };
+        let source = source(new_id(), &caller.tenant, target, &settings, enabled, now)?;
         self.put_source(source, None)
     }
 
@@ -146,6 +141,9 @@ impl Events {
         {
             settings.since = now;
         }
+        if !settings.source.is_same_place(&before.settings.source) {
+            settings.after = self.rows_before(caller, &settings.source)?;
+        }
         let source =
             source(before.source.id.clone(), &caller.tenant, target, &settings, enabled, now)?;
         self.put_source(source, Some(&before.source))
@@ -186,15 +184,37 @@ impl Events {
         Err(ApiError::not_found(format!("Function not found: {text}")))
     }
 
-    /// Makes the folder that files will be dropped in.
+    /// Makes the folder that files will be dropped in, or the tenant's, for databases.
     fn prepare(&self, caller: &Caller, kind: &Kind) -> Result<(), ApiError> {
-        if let Kind::FileDrop { folder, .. } = kind {
-            Inbox::open(&self.parts.files, &caller.tenant, folder).map_err(|error| {
-                tracing::warn!(tenant = caller.tenant, folder, %error, "a folder cannot be made");
-                ApiError::invalid(format!("the folder `{folder}` cannot be made or opened"))
-            })?;
-        }
+        let folder = match kind {
+            Kind::FileDrop { folder, .. } => folder.as_str(),
+            Kind::Table { .. } => "",
+            Kind::Schedule { .. } | Kind::Queue { .. } => return Ok(()),
+        };
+        Inbox::open(&self.parts.files, &caller.tenant, folder).map_err(|error| {
+            tracing::warn!(tenant = caller.tenant, folder, %error, "a folder cannot be made");
+            ApiError::invalid(format!("the folder `{folder}` cannot be made or opened"))
+        })?;
         Ok(())
+    }
+
+    /// The last row that a table has already, if those are none of the source's business. Known before the source is there: a
+    /// row that comes after that is new.
+    fn rows_before(&self, caller: &Caller, kind: &Kind) -> Result<Option<i64>, ApiError> {
+        let Kind::Table { database, table, existing: false } = kind else { return Ok(None) };
+        self.last_row(&caller.tenant, database, table).map_err(|error| match error {
+            Some(error) => {
+                let table = format!("{database}/{table}");
+                tracing::info!(
+                    tenant = caller.tenant,
+                    table,
+                    error = &error as &dyn std::error::Error,
+                    "refused"
+                );
+                ApiError::invalid(format!("`{table}` cannot be an event source: {error}"))
+            }
+            None => ApiError::conflict(format!("`{database}` is being written to: try again")),
+        })
     }
 
     /// Puts a source in the place of `before`, or adds it.

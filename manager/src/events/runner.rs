@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::deliver::Undelivered;
 use super::registry::Live;
+use super::table::Looked;
 use super::take::{Memory, Taken};
 use super::tick::Ticked;
 
@@ -21,6 +22,8 @@ const HURRIED_SCAN: Duration = Duration::from_secs(2);
 const HURRIES: u32 = 30;
 /// How long signs are gathered: files often come together.
 pub(super) const GATHER: Duration = Duration::from_millis(5);
+/// Tables are looked at so often: nobody tells when they change.
+const POLL: Duration = Duration::from_secs(1);
 /// How long a source rests whose function has too much to do.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
@@ -28,6 +31,7 @@ pub(super) const REST: Duration = Duration::from_secs(1);
 pub(super) enum Outcome {
     Took(Taken),
     Ticked(Ticked),
+    Looked(Looked),
 }
 
 /// Work that is done.
@@ -96,10 +100,16 @@ impl Runner {
                 self.next_scan = now + HURRIED_SCAN;
             }
             Ok(Outcome::Took(Taken::All | Taken::Unsettled)) => {}
-            Ok(Outcome::Took(Taken::Swamped) | Outcome::Ticked(Ticked::Swamped)) => {
+            Ok(
+                Outcome::Took(Taken::Swamped)
+                | Outcome::Ticked(Ticked::Swamped)
+                | Outcome::Looked(Looked::Swamped),
+            ) => {
                 self.not_before = now + REST;
                 self.wake = now;
             }
+            Ok(Outcome::Looked(Looked::All | Looked::Busy)) => self.wake = now + POLL,
+            Ok(Outcome::Looked(Looked::Some)) => self.wake = now,
             Ok(Outcome::Ticked(Ticked::Next(next))) => {
                 let until = next.map(|next| Duration::from_millis(next.saturating_sub(clock)));
                 self.wake = now + until.unwrap_or(SCAN).min(SCAN);

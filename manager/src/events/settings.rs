@@ -56,6 +56,16 @@ pub enum Kind {
         #[serde(default = "one")]
         batch_size: u32,
     },
+    /// Each row that appears in a table is an event.
+    Table {
+        /// The SQLite database: a file in the tenant's folder.
+        database: String,
+        /// The table.
+        table: String,
+        /// Whether rows that are there already when the source is made are events, too.
+        #[serde(default)]
+        existing: bool,
+    },
 }
 
 fn utc() -> String {
@@ -73,6 +83,9 @@ pub struct Settings {
     pub source: Kind,
     /// What was due before then is none of its business: when it was made or last enabled, or got another timetable.
     pub since: Millis,
+    /// Nor are a table's rows up to this one: they were there when it was made, or got another table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
 }
 
 impl Kind {
@@ -110,16 +123,21 @@ impl Kind {
                 }
                 Ok(())
             }
+            Self::Table { database, table, .. } => check_table(database, table),
         }
     }
 
-    /// Whether both are the same folder or queue: that can have one function only, as each event goes to one.
+    /// Whether both are the same folder, queue or table: that can have one function only, as each event goes to one.
     pub(super) fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::FileDrop { folder, .. }, Self::FileDrop { folder: other, .. }) => {
                 folder == other
             }
             (Self::Queue { name, .. }, Self::Queue { name: other, .. }) => name == other,
+            (
+                Self::Table { database, table, .. },
+                Self::Table { database: other, table: other_table, .. },
+            ) => database == other && table.eq_ignore_ascii_case(other_table),
             _ => false,
         }
     }
@@ -127,19 +145,34 @@ impl Kind {
 
 fn check_folder(folder: &str) -> Result<(), ApiError> {
     let parts: Vec<&str> = folder.split('/').collect();
-    let fits = |part: &&str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        (1..=LONGEST_NAME).contains(&part.len())
-            && !part.starts_with('.')
-            && part.bytes().all(allowed)
-    };
-    if parts.len() <= DEEPEST && parts.iter().all(fits) {
+    if parts.len() <= DEEPEST && parts.iter().all(|part| is_file_name(part)) {
         return Ok(());
     }
     Err(ApiError::invalid(format!(
         "a folder is 1 to {DEEPEST} names with / between them; a name has 1 to {LONGEST_NAME} letters, digits, -, _ and \
          ., and does not begin with ."
     )))
+}
+
+fn check_table(database: &str, table: &str) -> Result<(), ApiError> {
+    if !is_file_name(database) {
+        return Err(ApiError::invalid(format!(
+            "a database is a file right in the tenant's folder: 1 to {LONGEST_NAME} letters, digits, -, _ and ., not \
+             beginning with ."
+        )));
+    }
+    // SQLite's own begin like this.
+    if !is_name(table) || table.to_ascii_lowercase().starts_with("sqlite_") {
+        return Err(ApiError::invalid(format!(
+            "the name of a table has 1 to {LONGEST_NAME} letters, digits, - and _, and does not begin with sqlite_"
+        )));
+    }
+    Ok(())
+}
+
+fn is_file_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=LONGEST_NAME).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(allowed)
 }
 
 fn is_name(text: &str) -> bool {
@@ -162,6 +195,7 @@ mod tests {
             r#"{"kind":"schedule","expression":"rate(5 minutes)","input":{"a":1}}"#,
             r#"{"kind":"schedule","expression":"cron(0 12 * * ? *)","timezone":"UTC"}"#,
             r#"{"kind":"queue","name":"orders","batch_size":10000}"#,
+            r#"{"kind":"table","database":"shop.db","table":"orders","existing":true}"#,
         ] {
             let kind = read(text).unwrap();
             let again = serde_json::to_string(&kind).unwrap();
@@ -183,6 +217,11 @@ mod tests {
             r#"{"kind":"queue","name":"a/b"}"#,
             r#"{"kind":"queue","name":"a","batch_size":0}"#,
             r#"{"kind":"table"}"#,
+            r#"{"kind":"table","database":"in/shop.db","table":"orders"}"#,
+            r#"{"kind":"table","database":"..","table":"orders"}"#,
+            r#"{"kind":"table","database":"shop.db","table":"a\"b"}"#,
+            r#"{"kind":"table","database":"shop.db","table":"SQLITE_schema"}"#,
+            r#"{"kind":"view","database":"shop.db","table":"orders"}"#,
         ] {
             assert_eq!(read(text), None, "{text}");
         }

@@ -7,7 +7,7 @@
 //!   └── not before a pause has passed ◄── function swamped (1 s), failure (1 s, doubling to 30 s)
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -19,12 +19,15 @@ use super::Events;
 use super::registry::All;
 use super::runner::{Done, GATHER, Outcome, REST, Runner, SCAN};
 use super::settings::Kind;
+use super::table::look;
 use super::take::take;
 use super::tick::tick;
 use super::watch::{Sign, Watch};
 
 /// Threads at the same time.
 const MOST_WORK: usize = 32;
+/// Those of them that look at tables: no more than one for each tenant, whose database may be made to keep it.
+const MOST_LOOKS: usize = 8;
 /// Signs that are kept for a source.
 const MOST_READY: usize = 100_000;
 
@@ -136,6 +139,7 @@ impl Supervisor {
     /// Puts to work what is due. When the next is.
     fn start_due(&mut self) -> Instant {
         let now = Instant::now();
+        let mut looking: HashSet<String> = self.runners.values().filter_map(looks_for).collect();
         let mut idle: Vec<_> =
             self.runners.values_mut().filter(|runner| runner.working.is_none()).collect();
         idle.sort_by_key(|runner| runner.due());
@@ -146,6 +150,12 @@ impl Supervisor {
             }
             if runner.due() > now {
                 return runner.due();
+            }
+            let is_table = matches!(runner.live.settings.source, Kind::Table { .. });
+            let tenant = &runner.live.source.tenant;
+            // Whoever is done makes room here, too.
+            if is_table && (looking.len() >= MOST_LOOKS || !looking.insert(tenant.clone())) {
+                continue;
             }
             let scan = runner.next_scan <= now;
             if scan {
@@ -159,6 +169,9 @@ impl Supervisor {
                 let outcome = match &live.settings.source {
                     Kind::FileDrop { .. } => {
                         take(&events, &live, &watch, &mut memory, scan).map(Outcome::Took)
+                    }
+                    Kind::Table { .. } => {
+                        look(&events, &live, &mut memory.table).map(Outcome::Looked)
                     }
                     Kind::Schedule { .. } | Kind::Queue { .. } => {
                         tick(&events, &live).map(Outcome::Ticked)
@@ -210,4 +223,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The tenant that a runner looks at a table for, while it does.
+fn looks_for(runner: &Runner) -> Option<String> {
+    let at_work = runner.working.is_some();
+    let looks = at_work && matches!(runner.live.settings.source, Kind::Table { .. });
+    looks.then(|| runner.live.source.tenant.clone())
 }

@@ -29,7 +29,7 @@ use super::registry::Live;
 use super::settings::Kind;
 use super::survey::Survey;
 use super::watch::Watch;
-use super::{Events, record};
+use super::{Events, record, table};
 
 /// Files of one transaction.
 const LOT: usize = 256;
@@ -46,6 +46,8 @@ pub(super) struct Memory {
     taken: Option<BTreeSet<u64>>,
     /// Names of files that are complete.
     pub(super) ready: HashSet<OsString>,
+    /// Of a table.
+    pub(super) table: table::Memory,
 }
 
 /// A source's position.

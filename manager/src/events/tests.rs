@@ -22,6 +22,7 @@ mod killed;
 mod queues;
 mod rights;
 mod schedules;
+mod tables;
 
 /// A host that can be stopped and started again.
 struct Host {

@@ -43,6 +43,13 @@ fn sources_are_made_listed_and_removed() {
     let wanted = json!({ "function": "f:live", "settings": settings });
     assert_eq!(stub.heard()[0].json(), wanted);
 
+    let create =
+        "event create f --kind table --set database=shop.db --set table=orders --set existing=true";
+    stub.calve(&place, &common::words(create)).status(0);
+    let settings =
+        json!({ "kind": "table", "database": "shop.db", "table": "orders", "existing": true });
+    assert_eq!(stub.heard()[1].json(), json!({ "function": "f", "settings": settings }));
+
     let said = stub.calve(&place, &["event", "ls"]).status(0).stdout;
     let rows: Vec<Vec<&str>> = said.lines().map(common::words).collect();
     assert_eq!(rows[1], ["s-1", "file-drop", "f:live", "batch=5", "folder=/srv/in"]);
@@ -51,7 +58,7 @@ fn sources_are_made_listed_and_removed() {
 
     stub.calve(&place, &["event", "rm", "s-1", "s/2"]).status(0).silent();
     let path = "/calve/v1/sources";
-    assert_eq!(stub.lines()[3..], [format!("DELETE {path}/s-1"), format!("DELETE {path}/s%2F2")]);
+    assert_eq!(stub.lines()[4..], [format!("DELETE {path}/s-1"), format!("DELETE {path}/s%2F2")]);
     let kind = ["event", "create", "f", "--kind", "queue", "--set", "kind=file-drop"];
     stub.calve(&place, &kind).status(2).line("give the kind with --kind");
 }

@@ -21,7 +21,7 @@ async fn host_that_is_killed() {
     std::future::pending::<()>().await;
 }
 
-fn start(folder: &Path) -> Child {
+pub(super) fn start(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "events::tests::killed::host_that_is_killed"])
         .env(FOLDER, folder)

@@ -264,7 +264,7 @@ pub(crate) struct CreateEvent {
     pub(crate) function: String,
     #[command(flatten)]
     pub(crate) qualifier: Qualifier,
-    /// What the events come from: file-drop, schedule or queue
+    /// What the events come from: file-drop, schedule, queue or table
     #[arg(long)]
     pub(crate) kind: String,
     /// A setting of that kind; may be repeated. A VALUE that is JSON is sent as such, any other as text

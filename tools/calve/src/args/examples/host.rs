@@ -77,13 +77,15 @@ Examples:
   calve event create resize --kind file-drop --set folder=incoming
   calve event create report --kind schedule --set expression='rate(5 minutes)' --qualifier live
   calve event create pay --kind queue --set name=orders --set batch_size=10
+  calve event create ship --kind table --set database=shop.db --set table=orders
   calve event ls
   calve event rm 5b0f7f3e-5a0c-4c4f-9d2c-0d7f3f3d8a11
 
 An event source calls a function for whatever happens. Prints the new source's id. Settings of
 file-drop: folder, below the tenant's; inline=true, to have small files in the event; keep=true, to
 leave files where they are. Of schedule: expression, as rate(...), cron(...) or five fields in UTC;
-input, the event. Of queue: name; batch_size.";
+input, the event. Of queue: name; batch_size. Of table: database, a SQLite file in the tenant's
+folder that is not in write-ahead mode; table; existing=true, to have rows that are there already.";
 
 /// `calve top --help`.
 pub(in crate::args) const TOP: &str = "\
