@@ -3,15 +3,21 @@
 //! The folder is first copied, entry by entry, into a staging tree: what is checked is then what is packed, even if
 //! the folder changes meanwhile. The copy keeps names, contents, symlinks and the executable bit, and nothing else;
 //! so two checkouts of one commit give the same image, whoever made them and whatever their umask.
+//!
+//! Layers go into the same image, merged: it then has a folder for /var/task and one for /opt, and says so (see
+//! [`calve_proto::image`]). One disk, as without layers: so any machine takes either, and functions with layers are built
+//! on the same runtimes as others.
 
 mod stage;
 
 pub use stage::Limits;
 
 use crate::command::CommandError;
-use crate::fsutil::{FileError, in_file};
+use crate::fsutil::{FileError, create_dir, in_file};
 use crate::progress::{Progress, Silent};
 use crate::{digest, erofs};
+use calve_proto::image::{LAYERED, OPT, TASK};
+use stage::{Stage, set_mode};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +30,7 @@ pub struct CodeImage {
     pub digest: String,
     /// Length of the image in bytes.
     pub bytes: u64,
-    /// Regular files in it.
+    /// Regular files that went into it: also those of layers in whose place later layers have others.
     pub files: u64,
 }
 
@@ -70,6 +76,17 @@ pub enum CodeError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// It is too large together with its layers.
+    #[error(
+        "the function and its layers hold more than {} MiB together, with {}: leave out what the function does not need",
+        limit >> 20, path.display()
+    )]
+    TooLargeTogether {
+        /// The folder with which it became too much.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// It has too many entries.
     #[error("code folder {} holds more than {limit} files: leave out what the function does not need", path.display())]
     TooMany {
@@ -99,26 +116,69 @@ pub fn build_with(
     limits: Limits,
     progress: &mut dyn Progress,
 ) -> Result<CodeImage, CodeError> {
+    build_layered(dir, &[], out, limits, progress)
+}
+
+/// [`build_with`] of a function with layers, lowest first: where two have the same path, the later one's is taken. The
+/// limits are for all of them together.
+pub fn build_layered(
+    dir: &Path,
+    layers: &[PathBuf],
+    out: &Path,
+    limits: Limits,
+    progress: &mut dyn Progress,
+) -> Result<CodeImage, CodeError> {
     progress.stage("Packing the function's code");
     let parent = match out.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     // What cannot be resolved is reported by the steps below.
-    if let (Ok(parent), Ok(dir)) = (parent.canonicalize(), dir.canonicalize())
-        && parent.starts_with(dir)
-    {
-        return Err(CodeError::Inside(out.to_owned()));
+    for dir in layers.iter().map(PathBuf::as_path).chain([dir]) {
+        if let (Ok(parent), Ok(dir)) = (parent.canonicalize(), dir.canonicalize())
+            && parent.starts_with(dir)
+        {
+            return Err(CodeError::Inside(out.to_owned()));
+        }
     }
     let work = crate::fsutil::temporary_dir(parent)?;
     let tree = work.path().join("tree");
-    let files = stage::copy(dir, &tree, limits, progress)?;
+    let (files, uuid) = stage(dir, layers, &tree, limits, progress)?;
     let image = work.path().join("code.erofs");
-    erofs::pack(&tree, &image, progress)?;
+    erofs::pack(&tree, &image, uuid, progress)?;
     let bytes = image.metadata().map_err(in_file("read", &image))?.len();
     let digest = digest::of_file(&image)?;
     std::fs::rename(&image, out).map_err(in_file("create", out))?;
     Ok(CodeImage { path: out.to_owned(), digest, bytes, files })
+}
+
+/// Puts together what is packed: the number of files, and what kind of image it is.
+fn stage(
+    dir: &Path,
+    layers: &[PathBuf],
+    tree: &Path,
+    limits: Limits,
+    progress: &mut dyn Progress,
+) -> Result<(u64, [u8; 16]), CodeError> {
+    let mut stage = Stage::new(limits, progress);
+    if layers.is_empty() {
+        return Ok((stage.copy(dir, tree)?, erofs::UUID));
+    }
+    create_dir(tree)?;
+    set_mode(tree, 0o755)?;
+    let mut files = stage.copy(dir, &tree.join(TASK))?;
+    for layer in layers {
+        files += stage.copy(layer, &tree.join(OPT)).map_err(together)?;
+    }
+    Ok((files, LAYERED))
+}
+
+/// One folder too much is not too large by itself.
+fn together(error: CodeError) -> CodeError {
+    match error {
+        CodeError::TooLarge { path, limit } => CodeError::TooLargeTogether { path, limit },
+        other => other,
+    }
 }
 
 #[cfg(test)]

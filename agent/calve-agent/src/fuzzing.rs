@@ -46,6 +46,10 @@ impl Place for Nowhere {
         Path::new(NOWHERE)
     }
 
+    fn layers_root(&self) -> &Path {
+        Path::new(NOWHERE)
+    }
+
     fn mount_code(&mut self) -> Result<(), PlaceError> {
         Ok(())
     }

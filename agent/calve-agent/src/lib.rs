@@ -1,8 +1,8 @@
 //! `calve-agent`: PID 1 of a Calve guest.
 //!
 //! As PID 1 it sets the guest up ([`guest`]) and serves the host over vsock until the machine is destroyed. As any other
-//! process (`calve-agent --listen SOCKET --task-root DIR --run-dir DIR`) it does the same over a Unix socket and leaves
-//! the machine alone, for tests.
+//! process (`calve-agent --listen SOCKET --task-root DIR --run-dir DIR [--layers-root DIR]`) it does the same over a Unix
+//! socket and leaves the machine alone, for tests.
 //!
 //! Start reading at [`agent`]: one thread, one epoll loop, one function.
 
@@ -66,9 +66,9 @@ fn run_guest() -> Result<Infallible, ()> {
 
 /// Serves as an ordinary process, as the command line says.
 fn run_process() -> Result<(), Box<dyn std::error::Error>> {
-    let Options { listen, task_root, run_dir } = Options::parse(lexopt::Parser::from_env())?;
-    let agent = Agent::new(Process::new(&listen, &task_root, &run_dir)?)?;
+    let options = Options::parse(lexopt::Parser::from_env())?;
+    let agent = Agent::new(Process::new(&options)?)?;
     // Whoever started us reads this line instead of trying to connect again and again.
-    println!("listening on {}", listen.display());
+    println!("listening on {}", options.listen.display());
     Ok(agent.run()?)
 }

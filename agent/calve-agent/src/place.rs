@@ -39,7 +39,10 @@ pub(crate) trait Place {
     /// Folder with the function's code.
     fn task_root(&self) -> &Path;
 
-    /// Puts the function's code there.
+    /// Folder with the layers of the function, merged; there need not be one.
+    fn layers_root(&self) -> &Path;
+
+    /// Puts the function's code and its layers there.
     fn mount_code(&mut self) -> Result<(), PlaceError>;
 
     /// Folder of the agent's own files: shims, the machine id.

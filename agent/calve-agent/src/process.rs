@@ -1,4 +1,4 @@
-//! The agent as an ordinary process: a Unix socket for the host, a folder for the code. For tests and for trying a
+//! The agent as an ordinary process: a Unix socket for the host, folders for the code and its layers. For tests and for trying a
 //! function without a machine; nothing of the real machine is touched.
 
 use std::io;
@@ -12,25 +12,33 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::control::is_transient;
+use crate::options::Options;
 use crate::place::{Place, PlaceError};
 
-/// Surroundings made of a socket and two folders.
+/// Surroundings made of a socket and folders.
 #[derive(Debug)]
 pub(crate) struct Process {
     listener: UnixListener,
     task_root: PathBuf,
+    layers_root: PathBuf,
     run_dir: PathBuf,
 }
 
 impl Process {
-    /// Listens on `socket`, which must not exist; creates `run_dir` if need be.
-    pub(crate) fn new(socket: &Path, task_root: &Path, run_dir: &Path) -> io::Result<Self> {
+    /// Listens on the socket, which must not exist; creates the run folder if need be.
+    pub(crate) fn new(options: &Options) -> io::Result<Self> {
+        let Options { listen, task_root, layers_root, run_dir } = options;
         std::fs::create_dir_all(run_dir)?;
         // The runtime starts in another folder than we did.
         let (task_root, run_dir) = (task_root.canonicalize()?, run_dir.canonicalize()?);
-        let listener = UnixListener::bind(socket)?;
+        // Never this machine's own /opt: what is there is none of the function's.
+        let layers_root = match layers_root {
+            Some(folder) => folder.canonicalize()?,
+            None => run_dir.join("no-layers"),
+        };
+        let listener = UnixListener::bind(listen)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, task_root, run_dir })
+        Ok(Self { listener, task_root, layers_root, run_dir })
     }
 }
 
@@ -52,6 +60,10 @@ impl Place for Process {
 
     fn task_root(&self) -> &Path {
         &self.task_root
+    }
+
+    fn layers_root(&self) -> &Path {
+        &self.layers_root
     }
 
     fn mount_code(&mut self) -> Result<(), PlaceError> {

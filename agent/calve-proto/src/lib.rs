@@ -5,6 +5,7 @@
 //! - [`wire`]: the messages, generated from `calve.proto`;
 //! - [`frame`]: length-delimited framing, bounded and incremental;
 //! - [`limits`]: every bound of the protocol in one place;
+//! - [`image`]: how a code image says where its parts belong;
 //! - [`Session`]: the host's side of a control stream as a blocking state machine that trusts no guest byte.
 //!
 //! Nothing here opens a socket: a session runs over any `Read + Write`, a Unix socket of a VMM as well as a pair of
@@ -12,6 +13,7 @@
 
 pub mod error;
 pub mod frame;
+pub mod image;
 pub mod limits;
 pub mod session;
 

@@ -1,4 +1,4 @@
-//! Copies a function folder, checking each entry on the way.
+//! Copies a function folder, checking each entry on the way; layers are copied over each other.
 
 use super::CodeError;
 use crate::command::CommandError;
@@ -25,63 +25,71 @@ impl Default for Limits {
     }
 }
 
-/// Copies `dir` to `to`, which must not exist; the number of regular files.
-pub(super) fn copy(
-    dir: &Path,
-    to: &Path,
+/// Copies folders, within limits for all of them together.
+pub(super) struct Stage<'a> {
     limits: Limits,
-    progress: &mut dyn Progress,
-) -> Result<u64, CodeError> {
-    match fs::metadata(dir) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(CodeError::NotAFolder(dir.to_owned())),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Err(CodeError::NotFound(dir.to_owned()));
-        }
-        Err(source) => return Err(unreadable(dir)(source)),
-    }
-    let mut stage = Stage { dir, limits, bytes: 0, entries: 0, files: 0 };
-    let mut folders = vec![PathBuf::new()];
-    // Not recursive: how deep a folder goes is the tenant's choice.
-    while let Some(folder) = folders.pop() {
-        stage.folder(&folder, to, &mut folders)?;
-        progress.advance(stage.bytes, limits.bytes);
-        if progress.cancelled() {
-            return Err(CommandError::Interrupted.into());
-        }
-    }
-    if stage.files == 0 {
-        return Err(CodeError::Empty(dir.to_owned()));
-    }
-    Ok(stage.files)
-}
-
-struct Stage<'a> {
-    dir: &'a Path,
-    limits: Limits,
+    progress: &'a mut dyn Progress,
     bytes: u64,
     entries: u64,
     files: u64,
 }
 
-impl Stage<'_> {
+/// A folder that is being copied.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    from: &'a Path,
+    to: &'a Path,
+}
+
+impl<'a> Stage<'a> {
+    /// Nothing is copied yet.
+    pub(super) fn new(limits: Limits, progress: &'a mut dyn Progress) -> Self {
+        Self { limits, progress, bytes: 0, entries: 0, files: 0 }
+    }
+
+    /// Copies `from` to `to`, over what an earlier copy has left there; the number of regular files. Folders are merged.
+    /// Of anything else, what comes later takes the place of what is there.
+    pub(super) fn copy(&mut self, from: &Path, to: &Path) -> Result<u64, CodeError> {
+        match fs::metadata(from) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(CodeError::NotAFolder(from.to_owned())),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(CodeError::NotFound(from.to_owned()));
+            }
+            Err(source) => return Err(unreadable(from)(source)),
+        }
+        let before = self.files;
+        let mut folders = vec![PathBuf::new()];
+        // Not recursive: how deep a folder goes is the tenant's choice.
+        while let Some(folder) = folders.pop() {
+            self.folder(Way { from, to }, &folder, &mut folders)?;
+            self.progress.advance(self.bytes, self.limits.bytes);
+            if self.progress.cancelled() {
+                return Err(CommandError::Interrupted.into());
+            }
+        }
+        if self.files == before {
+            return Err(CodeError::Empty(from.to_owned()));
+        }
+        Ok(self.files - before)
+    }
+
     /// Copies one folder's files and symlinks, and queues the folders in it.
     fn folder(
         &mut self,
+        way: Way<'_>,
         folder: &Path,
-        to: &Path,
         folders: &mut Vec<PathBuf>,
     ) -> Result<(), CodeError> {
-        let from = self.dir.join(folder);
-        let target = to.join(folder);
-        create_dir(&target)?;
-        set_mode(&target, 0o755)?;
+        let from = way.from.join(folder);
+        let target = way.to.join(folder);
+        make_folder(&target)?;
         for entry in fs::read_dir(&from).map_err(unreadable(&from))? {
             let entry = entry.map_err(unreadable(&from))?;
             self.entries += 1;
             if self.entries > self.limits.entries {
                 let limit = self.limits.entries;
-                return Err(CodeError::TooMany { path: self.dir.to_owned(), limit });
+                return Err(CodeError::TooMany { path: way.from.to_owned(), limit });
             }
             let path = entry.path();
             let kind = entry.file_type().map_err(unreadable(&path))?;
@@ -91,10 +99,11 @@ impl Stage<'_> {
             } else if kind.is_symlink() {
                 // Kept as it is, also when it climbs out of the folder: it is only ever followed in the guest.
                 let link = fs::read_link(&path).map_err(unreadable(&path))?;
-                let target = to.join(name);
+                let target = way.to.join(name);
+                make_way(&target)?;
                 symlink(link, &target).map_err(in_file("create", &target))?;
             } else if kind.is_file() {
-                self.file(&path, &to.join(name))?;
+                self.file(way, &path, &way.to.join(name))?;
             } else {
                 return Err(CodeError::Special { kind: kind_name(kind), path });
             }
@@ -102,7 +111,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<(), CodeError> {
+    fn file(&mut self, way: Way<'_>, from: &Path, to: &Path) -> Result<(), CodeError> {
         // The entry may have been replaced since it was listed: never follow a symlink, never wait for a pipe.
         let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
         let source = OpenOptions::new()
@@ -118,13 +127,14 @@ impl Stage<'_> {
             });
         }
         let room = self.limits.bytes - self.bytes;
+        make_way(to)?;
         let mut target = File::create_new(to).map_err(in_file("create", to))?;
         // One byte over the limit is enough to know; the file's own length may be a lie by now.
         let copied =
             io::copy(&mut source.take(room + 1), &mut target).map_err(in_file("copy", from))?;
         if copied > room {
             let limit = self.limits.bytes;
-            return Err(CodeError::TooLarge { path: self.dir.to_owned(), limit });
+            return Err(CodeError::TooLarge { path: way.from.to_owned(), limit });
         }
         self.bytes += copied;
         self.files += 1;
@@ -133,7 +143,37 @@ impl Stage<'_> {
     }
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<(), CodeError> {
+/// Makes a folder where there is none. It comes before what is in it, and is never a symlink then: nothing is written by
+/// way of a lower layer's symlink.
+fn make_folder(path: &Path) -> Result<(), CodeError> {
+    if kind_of(path)?.is_some_and(|kind| kind.is_dir()) {
+        return Ok(());
+    }
+    make_way(path)?;
+    create_dir(path)?;
+    set_mode(path, 0o755)
+}
+
+/// Removes what an earlier layer has at a place.
+fn make_way(path: &Path) -> Result<(), CodeError> {
+    let removed = match kind_of(path)? {
+        None => return Ok(()),
+        Some(kind) if kind.is_dir() => fs::remove_dir_all(path),
+        Some(_) => fs::remove_file(path),
+    };
+    Ok(removed.map_err(in_file("replace", path))?)
+}
+
+/// What is at a place of the copy, symlinks not followed.
+fn kind_of(path: &Path) -> Result<Option<FileType>, CodeError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.file_type())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(in_file("read", path)(e).into()),
+    }
+}
+
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), CodeError> {
     let set = fs::set_permissions(path, Permissions::from_mode(mode));
     Ok(set.map_err(in_file("set the mode of", path))?)
 }

@@ -161,3 +161,132 @@ fn an_image_inside_the_folder_it_packs_is_refused() {
     let error = build(&folder.code(), &folder.code().join("out")).unwrap_err();
     assert!(matches!(error, CodeError::Inside(_)), "{error}");
 }
+
+/// What is in a folder, by path: `folder`, `-> way` or a file's text.
+fn contents(dir: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = path.symlink_metadata().unwrap().file_type();
+            let what = if kind.is_symlink() {
+                format!("-> {}", fs::read_link(&path).unwrap().display())
+            } else if kind.is_dir() {
+                folders.push(path.clone());
+                "folder".to_owned()
+            } else {
+                fs::read_to_string(&path).unwrap()
+            };
+            found.push((path.strip_prefix(dir).unwrap().display().to_string(), what));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Copies folders over each other.
+fn merged(layers: &[&Folder]) -> Vec<(String, String)> {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    let mut silent = Silent;
+    let mut stage = Stage::new(Limits::default(), &mut silent);
+    for layer in layers {
+        stage.copy(&layer.code(), &tree).unwrap();
+    }
+    contents(&tree)
+}
+
+fn expected(entries: &[(&str, &str)]) -> Vec<(String, String)> {
+    entries.iter().map(|(path, what)| ((*path).to_owned(), (*what).to_owned())).collect()
+}
+
+#[test]
+fn of_two_layers_the_later_one_wins_and_folders_are_merged() {
+    let (lower, upper) = (Folder::new(), Folder::new());
+    lower.write("python/both.py", "lower");
+    lower.write("python/lower.py", "lower");
+    upper.write("python/both.py", "upper");
+    upper.write("python/upper.py", "upper");
+    let folder = ("python", "folder");
+    let others = [("python/lower.py", "lower"), ("python/upper.py", "upper")];
+    let with = |both| expected(&[folder, ("python/both.py", both), others[0], others[1]]);
+    assert_eq!(merged(&[&lower, &upper]), with("upper"));
+    assert_eq!(merged(&[&upper, &lower]), with("lower"));
+}
+
+#[test]
+fn what_is_of_another_kind_takes_the_place_of_what_is_there() {
+    let (lower, upper) = (Folder::new(), Folder::new());
+    lower.write("a/in/it", "lower");
+    upper.write("a", "a file");
+    lower.write("b", "a file");
+    upper.write("b/in", "upper");
+    symlink("b", lower.code().join("c")).unwrap();
+    upper.write("c", "upper");
+    lower.write("d/in", "lower");
+    symlink("b", upper.code().join("d")).unwrap();
+    let wanted =
+        [("a", "a file"), ("b", "folder"), ("b/in", "upper"), ("c", "upper"), ("d", "-> b")];
+    assert_eq!(merged(&[&lower, &upper]), expected(&wanted));
+}
+
+#[test]
+fn no_layer_writes_by_way_of_another_one_s_symlinks() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("victim"), "unharmed").unwrap();
+    let (lower, upper) = (Folder::new(), Folder::new());
+    lower.write("any", "");
+    symlink(outside.path(), lower.code().join("python")).unwrap();
+    symlink(outside.path().join("victim"), lower.code().join("victim")).unwrap();
+    upper.write("python/victim", "overwritten");
+    upper.write("victim", "overwritten");
+    let wanted = [
+        ("any", ""),
+        ("python", "folder"),
+        ("python/victim", "overwritten"),
+        ("victim", "overwritten"),
+    ];
+    assert_eq!(merged(&[&lower, &upper]), expected(&wanted));
+    assert_eq!(fs::read(outside.path().join("victim")).unwrap(), b"unharmed");
+}
+
+/// Packs the first folder with the others as its layers.
+fn layered(code: &Folder, layers: &[&Folder], limits: Limits) -> Result<Vec<u8>, CodeError> {
+    let dir = tempfile::tempdir().unwrap();
+    let layers: Vec<_> = layers.iter().map(|layer| layer.code()).collect();
+    let image = build_layered(&code.code(), &layers, &dir.path().join("out"), limits, &mut Silent)?;
+    Ok(fs::read(image.path).unwrap())
+}
+
+#[test]
+fn an_image_says_whether_it_has_layers() {
+    let (code, one, two) = (Folder::new(), Folder::new(), Folder::new());
+    code.write("app.py", "");
+    one.write("python/x.py", "1");
+    two.write("python/x.py", "2");
+    let at = usize::try_from(calve_proto::image::UUID_OFFSET).unwrap();
+    let pack = |layers: &[&Folder]| layered(&code, layers, Limits::default()).unwrap();
+    let plain = pack(&[]);
+    assert_eq!(plain[at..at + 16], erofs::UUID);
+    let (first, second) = (pack(&[&one, &two]), pack(&[&two, &one]));
+    assert_eq!(first[at..at + 16], LAYERED);
+    assert_eq!(first, pack(&[&one, &two]), "the same for the same");
+    assert_ne!(first, second, "their order matters");
+}
+
+#[test]
+fn a_function_and_its_layers_share_one_limit() {
+    let (code, layer) = (Folder::new(), Folder::new());
+    code.write("app.py", "12345");
+    layer.write("x", "67890");
+    let limits = |bytes| Limits { bytes, ..Limits::default() };
+    layered(&code, &[&layer], limits(10)).unwrap();
+    let error = layered(&code, &[&layer], limits(9)).unwrap_err();
+    assert!(matches!(error, CodeError::TooLargeTogether { limit: 9, .. }), "{error}");
+    let error = layered(&code, &[&layer], limits(4)).unwrap_err();
+    assert!(matches!(error, CodeError::TooLarge { limit: 4, .. }), "{error}");
+    fs::remove_file(layer.code().join("x")).unwrap();
+    let error = layered(&code, &[&layer], limits(10)).unwrap_err();
+    assert!(matches!(&error, CodeError::Empty(path) if *path == layer.code()), "{error}");
+}

@@ -145,7 +145,7 @@ fn pack(
     let built = fsutil::temporary_dir(&roots)?;
     let path = built.path().join("root.erofs");
     agent.install(&base.tree)?;
-    erofs::pack(&base.tree, &path, progress)
+    erofs::pack(&base.tree, &path, erofs::UUID, progress)
         .map_err(|source| RootError::Build { runtime, source })?;
 
     let manifest = RootManifest {

@@ -3,6 +3,8 @@
 // The frames are described in the agent's source, `runtime/shim.rs`.
 'use strict';
 
+const { Module } = require('node:module');
+
 const freeze = require('./freeze.cjs');
 const { Link } = require('./link.cjs');
 const { InitError, describe, load } = require('./loader.cjs');
@@ -158,6 +160,8 @@ function becomeFunction(env) {
   for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, env);
   process.chdir(env.LAMBDA_TASK_ROOT);
+  // Folders of layers. Node reads the variable when it starts, and has a way to have it read it again.
+  if (env.NODE_PATH) Module._initPaths();
 }
 
 function start() {

@@ -31,6 +31,9 @@ const RUN_DIR: &str = "/run/calve";
 /// Folder of the function's code, as on AWS Lambda.
 const TASK_ROOT: &str = "/var/task";
 
+/// Folder of its layers, as on AWS Lambda.
+const LAYERS_ROOT: &str = "/opt";
+
 /// Wall clock of a frozen machine: 2000-01-01T00:00:00Z, in seconds. Any later date than the freeze's by more than an
 /// hour does (see [`Place::backdate_clock`]); this one is recognised at a glance where it shows.
 const FROZEN_CLOCK: i64 = 946_684_800;
@@ -115,6 +118,10 @@ impl Place for Guest {
 
     fn task_root(&self) -> &Path {
         Path::new(TASK_ROOT)
+    }
+
+    fn layers_root(&self) -> &Path {
+        Path::new(LAYERS_ROOT)
     }
 
     fn mount_code(&mut self) -> Result<(), PlaceError> {

@@ -3,12 +3,16 @@
 //! ```text
 //! /            overlay: the read-only root image below, a tmpfs above (writes stay in guest memory)
 //! /var/task    the code image (EROFS on /dev/vdb), read-only; mounted when the function is known
+//! /opt         the layers, of the same image, if it has any
 //! /proc /sys /dev /dev/pts /dev/shm /run /tmp
 //! ```
 
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+
+use calve_proto::image::{LAYERED, OPT, TASK, UUID_OFFSET};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -103,12 +107,35 @@ fn overlay_root() -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts the function's code, if the machine has a disk for it.
+/// Mounts the function's code and its layers, if the machine has a disk for them.
 pub(super) fn mount_code() -> Result<(), PlaceError> {
     if !Path::new(CODE_DISK).exists() {
         return Ok(());
     }
     let flags = NO_DEV.union(MsFlags::MS_RDONLY);
     mount(Some(CODE_DISK), super::TASK_ROOT, Some("erofs"), flags, None::<&str>)
-        .map_err(PlaceError::doing("mount the code image on /var/task"))
+        .map_err(PlaceError::doing("mount the code image on /var/task"))?;
+    if is_layered().map_err(PlaceError::doing("read the code image's superblock"))? {
+        // Over the mount itself, which nobody sees any more then.
+        bind(OPT, super::LAYERS_ROOT).map_err(PlaceError::doing("mount the layers on /opt"))?;
+        bind(TASK, super::TASK_ROOT).map_err(PlaceError::doing("mount the code on /var/task"))?;
+    }
+    Ok(())
+}
+
+/// Whether the code image has layers beside the code.
+fn is_layered() -> io::Result<bool> {
+    let mut uuid = [0; LAYERED.len()];
+    File::open(CODE_DISK)?.read_exact_at(&mut uuid, UUID_OFFSET)?;
+    Ok(uuid == LAYERED)
+}
+
+/// Shows a folder of the code image elsewhere, as read-only as it is.
+fn bind(folder: &str, target: &str) -> io::Result<()> {
+    let none = None::<&str>;
+    let folder = Path::new(super::TASK_ROOT).join(folder);
+    // A root image of somebody else's may lack it.
+    std::fs::create_dir_all(target)?;
+    mount(Some(&folder), target, none, MsFlags::MS_BIND, none)?;
+    Ok(())
 }

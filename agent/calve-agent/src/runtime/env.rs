@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Function;
+use super::{Function, layers};
 
-/// The variables of a runtime, the user's first, ours after them so that they win.
+/// The variables of a runtime, the user's first, ours after them so that they win. What leads into the layers comes behind
+/// what the user has set: whoever adds a folder of their own keeps what the layers bring.
 pub(super) fn environment(
     function: &Function,
     task_root: &Path,
+    layers_root: &Path,
     search_path: &str,
     api: Option<SocketAddr>,
 ) -> Vec<(String, String)> {
@@ -25,6 +27,12 @@ pub(super) fn environment(
     // A shim heeds this one, which is ours to set.
     let users = c.env.iter().filter(|v| v.name != super::launch::PRELOAD);
     env.extend(users.map(|v| (v.name.clone(), v.value.clone())));
+    for (name, folders) in layers::folders(layers_root, task_root, &c.runtime) {
+        let users = c.env.iter().rfind(|v| v.name == name).map(|v| v.value.clone());
+        let folders = folders.iter().map(|folder| folder.display().to_string());
+        let all = users.filter(|value| !value.is_empty()).into_iter().chain(folders);
+        env.push((name.to_owned(), all.collect::<Vec<_>>().join(":")));
+    }
     let ours = [
         ("_HANDLER", c.handler.clone()),
         ("LAMBDA_TASK_ROOT", task_root.display().to_string()),
@@ -72,7 +80,8 @@ mod tests {
             ..wire::Configure::default()
         };
         let api = Some(SocketAddr::from(([127, 0, 0, 1], 9001)));
-        let env = environment(&Function::new(configure), Path::new("/var/task"), "/bin", api);
+        let (task, layers) = (Path::new("/var/task"), Path::new("/dev/null/none"));
+        let env = environment(&Function::new(configure), task, layers, "/bin", api);
         // Command keeps the last value of a name.
         let last = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         assert_eq!(last("TZ"), Some("Europe/Oslo"));
@@ -82,5 +91,28 @@ mod tests {
         assert_eq!(last("AWS_EXECUTION_ENV"), Some("AWS_Lambda_nodejs20.x"));
         assert_eq!(last("AWS_LAMBDA_RUNTIME_API"), Some("127.0.0.1:9001"));
         assert_eq!(last("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), Some("128"));
+        assert_eq!(last("NODE_PATH"), None);
+    }
+
+    #[test]
+    fn layers_come_behind_what_the_user_has_set() {
+        let layers = tempfile::tempdir().unwrap();
+        std::fs::create_dir(layers.path().join("python")).unwrap();
+        let python = layers.path().join("python").display().to_string();
+        for (users, wanted) in [
+            (None, python.clone()),
+            (Some(""), python.clone()),
+            (Some("/var/task/src"), format!("/var/task/src:{python}")),
+        ] {
+            let variable =
+                |value: &str| wire::EnvVar { name: "PYTHONPATH".into(), value: value.into() };
+            let env = users.map(variable).into_iter().collect();
+            let runtime = "python3.11".into();
+            let configure = wire::Configure { runtime, env, ..wire::Configure::default() };
+            let function = Function::new(configure);
+            let env = environment(&function, Path::new("/var/task"), layers.path(), "/bin", None);
+            let set = env.iter().rfind(|(name, _)| name == "PYTHONPATH").unwrap();
+            assert_eq!(set.1, wanted);
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Starts the runtime's process.
 //!
 //! An executable `bootstrap` in the code folder is a client of the Runtime API, whatever the configured runtime: so
-//! `awslambdaric` runs on the Python root image. Without one, Python and Node get our shims.
+//! `awslambdaric` runs on the Python root image. Without one, Python and Node get our shims, and other runtimes the
+//! `bootstrap` of a layer.
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -19,7 +21,7 @@ use nix::unistd::Pid;
 
 use super::env::environment;
 use super::shim::ShimLink;
-use super::{Backend, Function};
+use super::{Backend, Function, layers};
 use crate::lambda_api::LambdaApi;
 use crate::logs::LogPump;
 use crate::place::Place;
@@ -58,7 +60,7 @@ pub(super) const PRELOAD: &str = "CALVE_PRELOAD";
 pub(crate) enum LaunchError {
     /// Neither a known language nor a bootstrap.
     #[error(
-        "no executable `bootstrap` in {0}, and runtime `{1}` has no handler loader; add one, or use python3.N or nodeN"
+        "no executable `bootstrap` in {0} or in a layer, and runtime `{1}` has no handler loader; add one, or use python3.N or nodeN"
     )]
     NoEntrypoint(PathBuf, String),
     /// The root image lacks the language.
@@ -112,8 +114,27 @@ const READ_AT_START: [&str; 14] = [
 /// Whether a runtime without a function can become this one's.
 pub(crate) fn adoptable(place: &impl Place, function: &Function) -> bool {
     let early = |name: &str| READ_AT_START.iter().any(|prefix| name.starts_with(prefix));
-    !is_executable(&place.task_root().join(BOOTSTRAP))
+    bootstrap(place, &function.configure.runtime).is_none()
+        && !layers::has_libraries(place.layers_root())
         && !function.configure.env.iter().any(|variable| early(&variable.name))
+}
+
+/// The program that is the runtime, if it is not a shim of ours: the function's own; of a layer, only where there is no
+/// shim, as it may have been made for another runtime.
+fn bootstrap(place: &impl Place, runtime: &str) -> Option<PathBuf> {
+    let own = place.task_root().join(BOOTSTRAP);
+    let of_layer = (!has_shim(runtime)).then(|| place.layers_root().join(BOOTSTRAP));
+    std::iter::once(own).chain(of_layer).find(|path| is_executable(path))
+}
+
+/// The variables of a runtime in its place.
+fn variables(
+    place: &impl Place,
+    function: &Function,
+    api: Option<SocketAddr>,
+) -> Vec<(String, String)> {
+    let (task_root, layers_root) = (place.task_root(), place.layers_root());
+    environment(function, task_root, layers_root, &place.search_path(), api)
 }
 
 /// Whether a runtime has a shim of ours.
@@ -125,8 +146,7 @@ impl Launch {
     /// Tells a runtime without a function which one it is.
     pub(crate) fn become_function(&mut self, place: &impl Place, function: &Function) {
         self.logs.set_limit(function.configure.log_limit);
-        let path = place.search_path();
-        let env = environment(function, place.task_root(), &path, None);
+        let env = variables(place, function, None);
         if let Backend::Shim(link) = &mut self.backend {
             link.load(&env.into_iter().collect());
         }
@@ -139,13 +159,12 @@ pub(crate) fn launch(
     function: &Function,
     start: Start,
 ) -> Result<Launch, LaunchError> {
-    let bootstrap = place.task_root().join(BOOTSTRAP);
-    if start == Start::Function && is_executable(&bootstrap) {
+    let bootstrap = bootstrap(place, &function.configure.runtime);
+    if let Some(path) = bootstrap.filter(|_| start == Start::Function) {
         let api = LambdaApi::listen(place.api_address())
             .map_err(|e| LaunchError::System("listen for the Runtime API", e))?;
-        let program = Program { path: bootstrap, args: Vec::new() };
-        let address = Some(api.address());
-        let env = environment(function, place.task_root(), &place.search_path(), address);
+        let program = Program { path, args: Vec::new() };
+        let env = variables(place, function, Some(api.address()));
         let (pid, logs) = spawn(place, env, &program, function.configure.log_limit, None)?;
         return Ok(Launch { pid, backend: Backend::Api(Box::new(api)), logs });
     }
@@ -153,7 +172,7 @@ pub(crate) fn launch(
     let (ours, theirs) =
         UnixStream::pair().map_err(|e| LaunchError::System("open the shim's socket", e))?;
     ours.set_nonblocking(true).map_err(|e| LaunchError::System("open the shim's socket", e))?;
-    let mut env = environment(function, place.task_root(), &place.search_path(), None);
+    let mut env = variables(place, function, None);
     if start == Start::Runtime {
         env.push((PRELOAD.into(), "1".into()));
     }

@@ -7,6 +7,7 @@
 mod env;
 mod errors;
 mod launch;
+mod layers;
 pub(crate) mod shim;
 
 pub(crate) use errors::parse_error;

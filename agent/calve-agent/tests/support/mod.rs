@@ -37,22 +37,26 @@ pub(crate) struct Outcome {
 impl Machine {
     /// An agent whose code folder holds `files`. A file named `bootstrap` is executable.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        Self::layered(files, &[])
+    }
+
+    /// An agent with layers, too.
+    pub(crate) fn layered(files: &[(&str, &str)], layers: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let code = dir.path().join("code");
-        for (name, text) in files {
-            let path = code.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            if *name == "bootstrap" {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, opt) = (dir.path().join("code"), dir.path().join("opt"));
+        for (folder, files) in [(&code, files), (&opt, layers)] {
+            fs::create_dir_all(folder).unwrap();
+            for (name, text) in files {
+                plant(&folder.join(name), text);
             }
         }
-        fs::create_dir_all(&code).unwrap();
         let mut agent = Command::new(env!("CARGO_BIN_EXE_calve-agent"))
             .arg("--listen")
             .arg(dir.path().join("control.sock"))
             .arg("--task-root")
             .arg(&code)
+            .arg("--layers-root")
+            .arg(&opt)
             .arg("--run-dir")
             .arg(dir.path().join("run"))
             .stdout(Stdio::piped())
@@ -139,6 +143,14 @@ impl Machine {
     pub(crate) fn try_freeze(&self, mut session: Session<UnixStream>) -> Result<(), FunctionError> {
         session.prepare_freeze(None).unwrap();
         session.wait_freeze_ready(&mut |_, _| {}).unwrap().map(drop)
+    }
+}
+
+fn plant(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    if path.ends_with("bootstrap") {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 

@@ -60,6 +60,10 @@ def become_function(env):
     os.environ.update(env)
     # The code has been mounted over the folder that this process was started in.
     os.chdir(os.environ["LAMBDA_TASK_ROOT"])
+    # As a new process would: layers come behind the function's own folder and before all else. A function that sets this
+    # by itself has a process of its own.
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in folders if folder]
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
 
