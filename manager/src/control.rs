@@ -6,7 +6,7 @@
 //! | `request` | what clients send |
 //! | `settings`, `package` | what a function may be |
 //! | `state` | what becomes of versions; pure |
-//! | `functions`, `versions`, `aliases`, `concurrency`, `events`, `urls`, `tags`, `account` | the actions |
+//! | `functions`, `layers`, `versions`, `aliases`, `concurrency`, `events`, `urls`, `tags`, `account` | the actions |
 //! | `builds` | which snapshots are to be built, and what came of them |
 //! | `resolve` | where a call goes |
 //!
@@ -23,6 +23,7 @@ use crate::auth::{Caller, Keyring};
 use crate::catalog::Catalog;
 use crate::clock::now;
 use crate::codes::{CodeStore, CodesError};
+use crate::ledger::Ledger;
 use crate::model::{Function, LATEST, Tenant, Version};
 
 mod account;
@@ -31,6 +32,7 @@ mod builds;
 mod concurrency;
 mod events;
 mod functions;
+mod layers;
 pub(crate) mod package;
 pub(crate) mod page;
 pub(crate) mod reference;
@@ -51,6 +53,7 @@ pub(crate) use aliases::NamedAlias;
 pub use builds::{BuildJob, Plan};
 pub(crate) use concurrency::Provisioned;
 pub(crate) use events::NamedEventInvoke;
+pub(crate) use layers::Wanted;
 use reference::Scope;
 pub use resolve::Target;
 pub(crate) use urls::{NamedUrl, is_id as is_url_id};
@@ -60,8 +63,10 @@ pub(crate) use versions::base64_digest;
 pub struct Parts {
     /// The functions.
     pub catalog: Arc<Catalog>,
-    /// Their code.
+    /// Their code, and that of layers.
     pub codes: Arc<CodeStore>,
+    /// What there is besides functions.
+    pub ledger: Arc<dyn Ledger>,
     /// Whose they may be.
     pub keyring: Arc<Keyring>,
     /// The region in our ARNs.
@@ -92,8 +97,11 @@ impl Readiness for () {
 /// The control plane. Safe to share between threads.
 pub struct Control {
     parts: Parts,
-    /// Shared while a package has been stored that no function refers to yet; exclusive to collect garbage.
+    /// Shared while a package has been stored that nothing refers to yet, or while one that is referred to is given to
+    /// another function; exclusive to collect garbage.
     uploads: RwLock<()>,
+    /// Whose layer is unpacked to be looked at.
+    unpacking: layers::Turns,
 }
 
 /// A version of a function that an action is about.
@@ -117,7 +125,7 @@ impl Chosen {
 impl Control {
     /// Puts a control plane together.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, uploads: RwLock::new(()) }
+        Self { parts, uploads: RwLock::new(()), unpacking: layers::Turns::default() }
     }
 
     /// The functions.
@@ -150,7 +158,7 @@ impl Control {
         Scope { region: self.region(), account }.arn(name, qualifier)
     }
 
-    /// Removes the packages that no function refers to. Blocks.
+    /// Removes the packages that no function and no layer refers to. Blocks.
     ///
     /// # Errors
     ///
@@ -162,8 +170,15 @@ impl Control {
     fn collect_of(&self, tenant: &str) -> Result<(), CodesError> {
         let _no_uploads = self.uploads.write().unwrap_or_else(PoisonError::into_inner);
         let functions = self.catalog().list(tenant);
+        // Logged where it fails. What cannot be known to be needless stays.
+        let Ok(layers) = self.layers_of(tenant) else { return Ok(()) };
         let versions = functions.iter().flat_map(|function| state::versions(function));
-        let kept: BTreeSet<&str> = versions.map(|version| version.code.sha256.as_str()).collect();
+        let codes = versions.flat_map(|version| {
+            let layers = version.configuration.layers.iter().map(|layer| &layer.code);
+            layers.chain([&version.code])
+        });
+        let codes = codes.chain(layers.iter().map(|layer| &layer.code));
+        let kept: BTreeSet<&str> = codes.map(|code| code.sha256.as_str()).collect();
         self.codes().collect(tenant, &kept)
     }
 

@@ -7,7 +7,7 @@ pub(crate) use fleet::chain;
 pub use fleet::{FleetEngine, Images};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +174,8 @@ pub struct Blueprint<'a> {
     pub timeout: Duration,
     /// The unpacked code.
     pub code: &'a Path,
+    /// The unpacked layers, lowest first: a later one's files take the place of an earlier one's.
+    pub layers: &'a [PathBuf],
 }
 
 /// Why a snapshot could not be built, for the owner of the function.

@@ -173,6 +173,7 @@ impl Host {
         let control = Arc::new(Control::new(Parts {
             catalog: catalog.clone(),
             codes: Arc::new(CodeStore::open(data.join("code"))?),
+            ledger: ledger.clone(),
             keyring: keyring.clone(),
             region: settings.region.clone(),
             url_domain: settings.url_domain(),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rusqlite::ffi;
 use thiserror::Error;
 
-use crate::model::{AccessKey, Function, Millis, Tenant};
+use crate::model::{AccessKey, Function, LayerVersion, Millis, Tenant};
 
 mod sqlite;
 
@@ -39,6 +39,21 @@ pub trait Ledger: Send + Sync + 'static {
     fn put_function(&self, function: &Function) -> Result<(), LedgerError>;
     /// Removes a function with everything that is only its own: settings, messages that wait, records, sources.
     fn remove_function(&self, tenant: &str, name: &str) -> Result<(), LedgerError>;
+
+    /// The layer versions of a tenant, by name and number.
+    fn layers(&self, tenant: &str) -> Result<Vec<LayerVersion>, LedgerError>;
+    /// A layer version, if there is one.
+    fn layer(
+        &self,
+        tenant: &str,
+        name: &str,
+        number: u32,
+    ) -> Result<Option<LayerVersion>, LedgerError>;
+    /// Adds a layer version under the next number of its layer, whatever it says: one above the highest that there ever
+    /// was.
+    fn add_layer(&self, layer: &LayerVersion) -> Result<u32, LedgerError>;
+    /// Removes a layer version; whether there was one.
+    fn remove_layer(&self, tenant: &str, name: &str, number: u32) -> Result<bool, LedgerError>;
 
     /// Takes a message in; [`LedgerError::Exists`] if one with its id waits.
     fn enqueue(&self, message: &Message) -> Result<(), LedgerError>;

@@ -40,7 +40,7 @@ pub struct Quota {
     pub memory_mib: u64,
     /// Calls a second, on average; bursts of as many.
     pub rate: u32,
-    /// Bytes of code packages.
+    /// Bytes of code packages, of functions and layers.
     pub storage: u64,
 }
 
@@ -167,8 +167,10 @@ pub struct Configuration {
     pub memory_mib: u32,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// ARNs of layer versions, lowest first.
-    pub layers: Vec<String>,
+    /// Layers, lowest first. (Under a name of its own: documents of when layers were kept and not mounted have `layers`, of
+    /// ARNs that nobody had looked at.)
+    #[serde(default, rename = "layer_versions")]
+    pub layers: Vec<Layer>,
     /// ARN of a function or of a queue that takes asynchronous calls that failed, or empty.
     pub dead_letter: String,
     /// `PassThrough` or `Active`; kept, not interpreted.
@@ -177,6 +179,42 @@ pub struct Configuration {
     pub ephemeral_mib: u32,
     /// `None` or `PublishedVersions`; kept, not interpreted: every function starts from a snapshot.
     pub snap_start: String,
+}
+
+/// A layer version as a function has it: also when it has been deleted since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// ARN of the version.
+    pub arn: String,
+    /// Its package.
+    pub code: Code,
+    /// Bytes of its files together.
+    pub unzipped: u64,
+}
+
+/// A version of a layer, as it was published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerVersion {
+    /// Whose it is.
+    pub tenant: String,
+    /// The layer's name.
+    pub name: String,
+    /// Its number: from 1, none twice.
+    pub number: u32,
+    /// Its package, in the code store.
+    pub code: Code,
+    /// Bytes of its files together.
+    pub unzipped: u64,
+    /// What people wrote about it.
+    pub description: String,
+    /// Its licence, in whatever words.
+    pub license: String,
+    /// The client's names for the runtimes that it is for; kept, not interpreted.
+    pub runtimes: Vec<String>,
+    /// The processors that it is for; kept, not interpreted.
+    pub architectures: Vec<String>,
+    /// When it was published.
+    pub created: Millis,
 }
 
 /// A code package in the code store.

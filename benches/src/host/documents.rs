@@ -72,6 +72,7 @@ fn function(n: usize) -> Function {
         reserved: None,
         provisioned: BTreeMap::new(),
         event_invoke: BTreeMap::new(),
+        urls: BTreeMap::new(),
         tags: [("team".to_owned(), format!("team-{}", n % 7))].into(),
         policy: Policy {
             reuse: if n.is_multiple_of(2) { Reuse::Fresh } else { Reuse::Keep },

@@ -16,6 +16,7 @@ mod concurrency;
 mod context;
 mod events;
 mod functions;
+mod layers;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
     Router::new()
         .merge(function_routes())
         .merge(version_routes())
+        .merge(layer_routes())
         .merge(setting_routes())
         .layer(DefaultBodyLimit::max(BODY_MOST))
 }
@@ -58,6 +60,20 @@ fn version_routes() -> Router<Arc<Control>> {
             "/2015-03-31/functions/{name}/aliases/{alias}",
             get(aliases::get).put(aliases::update).delete(aliases::delete),
         )
+}
+
+fn layer_routes() -> Router<Arc<Control>> {
+    Router::new()
+        .route("/2018-10-31/layers", get(layers::list_or_find))
+        .route(
+            "/2018-10-31/layers/{name}/versions",
+            post(layers::publish).get(layers::list_versions),
+        )
+        .route(
+            "/2018-10-31/layers/{name}/versions/{number}",
+            get(layers::get).delete(layers::delete),
+        )
+        .route("/calve/v1/layers/{name}/versions/{number}/content", get(layers::package))
 }
 
 fn setting_routes() -> Router<Arc<Control>> {

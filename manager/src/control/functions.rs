@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+use super::layers::check_size;
 use super::page::{Page, Paging, page};
 use super::request::{Create, Package, Precondition, Settings, UpdateCode};
 use super::{Chosen, Control, now, package, reference, required, settings, state, tags};
@@ -26,7 +27,8 @@ impl Control {
                 "PackageType: this host runs no container images: it has to be Zip",
             ));
         }
-        let configuration = settings::create(settings)?;
+        let layers = settings.layers.clone().unwrap_or_default();
+        let mut configuration = settings::create(settings)?;
         let tags = request.tags.unwrap_or_default();
         tags::check(&tags)?;
         if self.catalog().get(&caller.tenant, name).is_some() {
@@ -34,8 +36,11 @@ impl Control {
         }
         let package = package::zip_file(request.code)?;
         let tenant = self.tenant(caller)?;
+        let unzipped = package::unzipped(&package);
 
         let inserted = self.with_code(&tenant, &package, |code| {
+            configuration.layers = self.resolve_layers(caller, &layers, &[])?;
+            check_size(unzipped, &configuration.layers)?;
             let latest = Version {
                 number: None,
                 configuration,
@@ -70,9 +75,11 @@ impl Control {
         settings::check_architectures(request.architectures.as_deref())?;
         let found = self.find(caller, name)?;
         let package = package::zip_file(Some(package))?;
+        let unzipped = package::unzipped(&package);
 
         let change = |function: &mut Function, code: Code| {
             self.check_change(caller, function, request.revision_id.as_deref())?;
+            check_size(unzipped, &function.latest.configuration.layers)?;
             function.latest.code = code;
             state::begin(&mut function.latest, now());
             let publish = request.publish == Some(true);
@@ -102,12 +109,27 @@ impl Control {
         precondition: &Precondition,
     ) -> Result<Chosen, ApiError> {
         let name = self.scope(caller).parse_unqualified(text)?;
-        self.find(caller, name)?;
-        let (function, ()) = self.change(&caller.tenant, name, |function| {
+        let found = self.find(caller, name)?;
+        let layers = settings.layers.clone();
+        let unzipped = match layers.as_deref() {
+            None | Some([]) => 0,
+            Some(_) => {
+                let package = self.codes().read(&caller.tenant, &found.latest.code);
+                package::unzipped(&package.map_err(failed)?)
+            }
+        };
+        // A layer that is deleted meanwhile is still there for this function, or was gone before.
+        let given = self.uploads.read().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.change(&caller.tenant, name, |function| {
             self.check_change(caller, function, precondition.revision_id.as_deref())?;
             let latest = &mut function.latest;
             let before = latest.configuration.clone();
             settings::apply(settings, &mut latest.configuration)?;
+            if let Some(layers) = layers {
+                let had = &before.layers;
+                latest.configuration.layers = self.resolve_layers(caller, &layers, had)?;
+                check_size(unzipped, &latest.configuration.layers)?;
+            }
             // A snapshot that could not be built is tried again whatever has changed.
             let settled = latest.update == Update::Successful;
             if settled && !settings::differ(&before, &latest.configuration) {
@@ -115,8 +137,13 @@ impl Control {
             } else {
                 state::begin(latest, now());
             }
-            Ok(())
-        })?;
+            Ok(before.layers)
+        });
+        drop(given);
+        let (function, before) = changed?;
+        if before != function.latest.configuration.layers {
+            self.sweep(&caller.tenant);
+        }
         Ok(published(function, None))
     }
 
@@ -181,8 +208,8 @@ impl Control {
         state::check_settled(&function.latest, &self.scope(caller).arn(&function.name, None))
     }
 
-    /// Stores a package and has a function refer to it; none is collected in between.
-    fn with_code<T>(
+    /// Stores a package and has a function or a layer refer to it; none is collected in between.
+    pub(super) fn with_code<T>(
         &self,
         tenant: &Tenant,
         package: &[u8],
@@ -221,11 +248,11 @@ fn of(tenant: &Tenant, name: &str, latest: Version, tags: BTreeMap<String, Strin
     }
 }
 
-fn failed(error: CodesError) -> ApiError {
+pub(super) fn failed(error: CodesError) -> ApiError {
     match error {
         CodesError::Full { used, most } => ApiError::storage(format!(
             "the tenant's code packages have {used} of the {most} bytes that its quota allows, which leaves too little \
-             for this one: delete functions or versions"
+             for this one: delete functions, layers, or versions of them"
         )),
         error => {
             tracing::error!(error = &error as &dyn std::error::Error, "the code store fails");

@@ -1,6 +1,6 @@
 //! Packages as clients send them: what they may be, before they are stored.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek};
 
 use zip::ZipArchive;
 
@@ -26,7 +26,9 @@ pub(crate) fn zip_file(package: Option<Package>) -> Result<Vec<u8>, ApiError> {
         ));
     }
     let Some(zip_file) = package.zip_file else {
-        return Err(ApiError::invalid("Please provide a source for function code: ZipFile."));
+        return Err(ApiError::invalid(
+            "Please provide a source for function code, or for a layer's content: ZipFile.",
+        ));
     };
     check(&zip_file.0)?;
     Ok(zip_file.0)
@@ -51,10 +53,20 @@ fn check(package: &[u8]) -> Result<(), ApiError> {
     if archive.is_empty() {
         return Err(ApiError::invalid("Uploaded file must be a non-empty zip"));
     }
-    if archive.decompressed_size().is_some_and(|size| size > u128::from(UNZIPPED_MOST)) {
+    if claimed(&archive) > UNZIPPED_MOST {
         return Err(ApiError::invalid(format!(
             "Unzipped size must be smaller than {UNZIPPED_MOST} bytes"
         )));
     }
     Ok(())
+}
+
+/// Bytes of a package's files together, as it says itself: the build counts them.
+pub(super) fn unzipped(package: &[u8]) -> u64 {
+    ZipArchive::new(Cursor::new(package)).map_or(0, |archive| claimed(&archive))
+}
+
+fn claimed<R: Read + Seek>(archive: &ZipArchive<R>) -> u64 {
+    let size = archive.decompressed_size().unwrap_or(0);
+    u64::try_from(size).unwrap_or(u64::MAX)
 }

@@ -85,7 +85,7 @@ pub(crate) struct Create {
     pub(crate) tags: Option<BTreeMap<String, String>>,
 }
 
-/// A package: of `CreateFunction`'s `Code`, and of `UpdateFunctionCode` itself.
+/// A package: of `CreateFunction`'s `Code`, of a layer's `Content`, and of `UpdateFunctionCode` itself.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Package {
@@ -93,6 +93,17 @@ pub(crate) struct Package {
     pub(crate) s3_bucket: Option<String>,
     pub(crate) s3_key: Option<String>,
     pub(crate) image_uri: Option<String>,
+}
+
+/// `PublishLayerVersion`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PublishLayer {
+    pub(crate) description: Option<String>,
+    pub(crate) content: Option<Package>,
+    pub(crate) compatible_runtimes: Option<Vec<String>>,
+    pub(crate) compatible_architectures: Option<Vec<String>>,
+    pub(crate) license_info: Option<String>,
 }
 
 /// `UpdateFunctionCode`, besides its [`Package`].

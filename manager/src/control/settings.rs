@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::layers::check_arns;
 use super::request::Settings;
 use crate::api::ApiError;
 use crate::model::Configuration;
@@ -14,7 +15,7 @@ mod checks;
 mod tests;
 
 use checks::{
-    check_dead_letter, check_environment, check_handler, check_layers, check_role, check_runtime,
+    check_dead_letter, check_environment, check_handler, check_role, check_runtime,
     refuse_unsupported,
 };
 
@@ -57,7 +58,7 @@ pub(crate) fn create(settings: Settings) -> Result<Configuration, ApiError> {
     Ok(configuration)
 }
 
-/// Changes what `settings` has.
+/// Changes what `settings` has, but for layers, of which it looks at the form.
 pub(crate) fn apply(settings: Settings, to: &mut Configuration) -> Result<(), ApiError> {
     refuse_unsupported(&settings)?;
     if let Some(runtime) = settings.runtime {
@@ -87,9 +88,9 @@ pub(crate) fn apply(settings: Settings, to: &mut Configuration) -> Result<(), Ap
         check_environment(&variables)?;
         to.environment = variables;
     }
+    // Which they are is for whoever knows the tenant's layers.
     if let Some(layers) = settings.layers {
-        check_layers(&layers)?;
-        to.layers = layers;
+        check_arns(&layers)?;
     }
     if let Some(dead_letter) = settings.dead_letter_config {
         let target = dead_letter.target_arn.unwrap_or_default();

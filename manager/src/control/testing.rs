@@ -1,6 +1,6 @@
 //! A control plane for tests: a ledger in memory, code in a folder that goes away, and nobody who builds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Write};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::codes::CodeStore;
 use crate::engine::BuildFailure;
 use crate::ledger::{DeadLetter, Ledger, LedgerError, Message, Record, Source};
-use crate::model::{AccessKey, Function, Millis, Quota, Snapshot, Tenant};
+use crate::model::{AccessKey, Function, LayerVersion, Millis, Quota, Snapshot, Tenant};
 
 /// The region of tests.
 pub(crate) const REGION: &str = "eu-central-1";
@@ -53,6 +53,7 @@ impl Bench {
             url_domain: "urls.test".to_owned(),
             builds: builds_in,
             retired: retired_in,
+            ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
             readiness: Arc::new(()),
         });
         Self { control: Arc::new(control), ledger, builds, retired, folder }
@@ -153,10 +154,12 @@ pub(crate) fn variable(name: &str, value: &str) -> Settings {
     Settings { environment: Some(Environment { variables }), ..Settings::default() }
 }
 
-/// Remembers functions and nothing else.
+/// Remembers functions and layers, and nothing else.
 #[derive(Default)]
 pub(crate) struct MemoryLedger {
     functions: Mutex<HashMap<(String, String), Function>>,
+    /// By tenant, name and number; none for what was removed.
+    layers: Mutex<BTreeMap<(String, String, u32), Option<LayerVersion>>>,
 }
 
 type Done<T = ()> = Result<T, LedgerError>;
@@ -173,6 +176,27 @@ impl Ledger for MemoryLedger {
     fn remove_function(&self, tenant: &str, name: &str) -> Done {
         self.functions.lock().unwrap().remove(&(tenant.to_owned(), name.to_owned()));
         Ok(())
+    }
+
+    fn layers(&self, tenant: &str) -> Done<Vec<LayerVersion>> {
+        let layers = self.layers.lock().unwrap();
+        Ok(layers.values().flatten().filter(|layer| layer.tenant == tenant).cloned().collect())
+    }
+    fn layer(&self, tenant: &str, name: &str, number: u32) -> Done<Option<LayerVersion>> {
+        let key = (tenant.to_owned(), name.to_owned(), number);
+        Ok(self.layers.lock().unwrap().get(&key).cloned().flatten())
+    }
+    fn add_layer(&self, layer: &LayerVersion) -> Done<u32> {
+        let mut layers = self.layers.lock().unwrap();
+        let key = |number| (layer.tenant.clone(), layer.name.clone(), number);
+        let number = (1..).find(|number| !layers.contains_key(&key(*number))).unwrap();
+        layers.insert(key(number), Some(LayerVersion { number, ..layer.clone() }));
+        Ok(number)
+    }
+    fn remove_layer(&self, tenant: &str, name: &str, number: u32) -> Done<bool> {
+        let key = (tenant.to_owned(), name.to_owned(), number);
+        let mut layers = self.layers.lock().unwrap();
+        Ok(layers.get_mut(&key).is_some_and(|layer| layer.take().is_some()))
     }
 
     fn tenants(&self) -> Done<Vec<Tenant>> {

@@ -44,12 +44,17 @@ pub trait Images: Send + Sync + 'static {
     /// When it is not there and cannot be built.
     fn root(&self, runtime: &str) -> Result<PathBuf, Box<dyn Error + Send + Sync>>;
 
-    /// Packs a folder of code into an image.
+    /// Packs a folder of code into an image, with its layers, lowest first.
     ///
     /// # Errors
     ///
     /// For what cannot be packed, in words for the owner of the code.
-    fn pack(&self, folder: &Path, image: &Path) -> Result<(), Box<dyn Error + Send + Sync>>;
+    fn pack(
+        &self,
+        folder: &Path,
+        layers: &[PathBuf],
+        image: &Path,
+    ) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
 /// Most snapshots that are held open; each takes a few descriptors.
@@ -135,7 +140,7 @@ impl FleetEngine {
             reason: format!("there is no runtime {}", blueprint.runtime),
         })?;
         let (kernel, cmdline) = self.images.kernel().map_err(|e| BuildFailure::internal(&*e))?;
-        self.images.pack(blueprint.code, code).map_err(|e| {
+        self.images.pack(blueprint.code, blueprint.layers, code).map_err(|e| {
             let code =
                 if is_full(&*e) { BuildFailure::NO_SPACE } else { "InvalidZipFileException" };
             BuildFailure { code: code.into(), reason: chain(&*e) }

@@ -1,6 +1,7 @@
 //! Versions become snapshots, a few at a time, of all tenants in turn.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::control::{BuildJob, Plan};
 use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
 use crate::full::is_full;
 use crate::metrics::BuildOutcome;
-use crate::model::Snapshot;
+use crate::model::{Code, Snapshot};
 use crate::package;
 
 mod line;
@@ -172,16 +173,29 @@ impl Host {
 
     fn try_build(&self, job: &BuildJob, plan: &Plan, name: &str) -> Result<(), BuildFailure> {
         let version = &plan.version;
-        let zip = self.control.codes().read(&job.tenant, &version.code);
-        let zip = zip.map_err(|e| BuildFailure::internal(&e))?;
         let folder = tempfile::tempdir().map_err(|e| BuildFailure::internal(&e))?;
-        let code = folder.path().join("code");
-        let unpacked = package::unpack(&zip, &code, &package::Limits::default());
-        unpacked.map_err(|e| match is_full(&e) {
-            true => BuildFailure::internal(&e),
-            false => BuildFailure { code: "InvalidZipFileException".into(), reason: e.to_string() },
-        })?;
+        // All of them together are to be no larger than one alone may be.
+        let mut limits = package::Limits::default();
+        let mut unpack = |code: &Code, name: &str, what: &str| -> Result<PathBuf, BuildFailure> {
+            let zip = self.control.codes().read(&job.tenant, code);
+            let zip = zip.map_err(|e| BuildFailure::internal(&e))?;
+            let to = folder.path().join(name);
+            let unpacked = package::unpack(&zip, &to, &limits).map_err(|e| {
+                if is_full(&e) {
+                    return BuildFailure::internal(&e);
+                }
+                let reason = format!("{what}{e}");
+                BuildFailure { code: "InvalidZipFileException".into(), reason }
+            })?;
+            limits.bytes = limits.bytes.saturating_sub(unpacked.bytes);
+            Ok(to)
+        };
         let configuration = &version.configuration;
+        let code = unpack(&version.code, "code", "")?;
+        let layers = configuration.layers.iter().enumerate().map(|(number, layer)| {
+            unpack(&layer.code, &format!("layer-{number}"), &format!("with {}, ", layer.arn))
+        });
+        let layers: Vec<PathBuf> = layers.collect::<Result<_, _>>()?;
         self.engine.build(&Blueprint {
             snapshot: name,
             function: &job.function,
@@ -193,6 +207,7 @@ impl Host {
             memory_mib: configuration.memory_mib,
             timeout: Duration::from_secs(configuration.timeout_s.into()),
             code: &code,
+            layers: &layers,
         })
     }
 

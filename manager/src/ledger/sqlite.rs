@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `file` | how the file is made, opened and brought to the present format |
 //! | `documents` | tenants, keys, functions: JSON beside the columns they are found by |
+//! | `layers` | layer versions, and the numbers that were given |
 //! | `queue` | messages and dead letters |
 //! | `records` | records and claims |
 //! | `sources` | event sources and their positions |
@@ -18,10 +19,11 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior};
 
 use super::{DEAD_LETTER_AGE, DeadLetter, Ledger, LedgerError, Message, Record, Source};
-use crate::model::{AccessKey, Function, Millis, Tenant};
+use crate::model::{AccessKey, Function, LayerVersion, Millis, Tenant};
 
 mod documents;
 mod file;
+mod layers;
 mod queue;
 mod records;
 mod sources;
@@ -106,6 +108,27 @@ impl Ledger for SqliteLedger {
 
     fn remove_function(&self, tenant: &str, name: &str) -> Result<(), LedgerError> {
         self.write(|t| documents::remove_function(t, tenant, name))
+    }
+
+    fn layers(&self, tenant: &str) -> Result<Vec<LayerVersion>, LedgerError> {
+        self.read(|c| layers::of_tenant(c, tenant))
+    }
+
+    fn layer(
+        &self,
+        tenant: &str,
+        name: &str,
+        number: u32,
+    ) -> Result<Option<LayerVersion>, LedgerError> {
+        self.read(|c| layers::one(c, tenant, name, number))
+    }
+
+    fn add_layer(&self, layer: &LayerVersion) -> Result<u32, LedgerError> {
+        self.write(|t| layers::add(t, layer))
+    }
+
+    fn remove_layer(&self, tenant: &str, name: &str, number: u32) -> Result<bool, LedgerError> {
+        self.write(|t| layers::remove(t, tenant, name, number))
     }
 
     fn enqueue(&self, message: &Message) -> Result<(), LedgerError> {

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) spoil_builds: bool,
     /// Runtime and memory that builds stood on, with the snapshots that stand on them.
     pub(crate) bases: BTreeMap<(String, u32), BTreeSet<String>>,
+    /// The code of each layer in the last build of a function, in order.
+    pub(crate) layers: BTreeMap<String, Vec<String>>,
     /// Function and version of every build that was begun.
     pub(crate) builds: Vec<(String, String)>,
     /// Snapshots that were removed.
@@ -201,7 +204,10 @@ impl Engine for FakeEngine {
         if let Some(failure) = &world.failure {
             return Err(failure.clone());
         }
-        let code = std::fs::read_to_string(blueprint.code.join("main.py")).unwrap();
+        let read = |folder: &Path| std::fs::read_to_string(folder.join("main.py")).unwrap();
+        let code = read(blueprint.code);
+        let layers = blueprint.layers.iter().map(|layer| read(layer)).collect();
+        world.layers.insert(blueprint.function.to_owned(), layers);
         world.snapshots.insert(blueprint.snapshot.to_owned(), code);
         let base = (blueprint.runtime.to_owned(), blueprint.memory_mib);
         world.bases.entry(base).or_default().insert(blueprint.snapshot.to_owned());

@@ -316,6 +316,6 @@ pub(crate) fn invocations(name: &str) -> String {
     format!("/2015-03-31/functions/{name}/invocations")
 }
 
-fn zip_file(code: &str) -> Value {
+pub(crate) fn zip_file(code: &str) -> Value {
     json!({ "ZipFile": base64::engine::general_purpose::STANDARD.encode(zip_of(code)) })
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(crate) use engine::{FakeEngine, World};
 pub(crate) use host::{TestHost, folder, settings, zip_of};
-pub(crate) use http::{Client, Reply, invocations, read_until};
+pub(crate) use http::{Client, Reply, invocations, read_until, zip_file};
 
 /// Longer than anything takes on a busy machine: whatever has not come about by then will not.
 pub(crate) const LONG: Duration = Duration::from_secs(30);

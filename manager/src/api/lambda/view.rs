@@ -11,7 +11,7 @@ use crate::control::reference::Scope;
 use crate::control::{
     AccountSettings, Chosen, NamedAlias, NamedEventInvoke, NamedUrl, Provisioned,
 };
-use crate::model::{Configuration, State, Update, Version};
+use crate::model::{Configuration, Layer, State, Update, Version};
 
 /// What may stand in a query as it is (RFC 3986, "unreserved").
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -60,7 +60,8 @@ fn settings(version: &Version) -> Map<String, Value> {
         set("DeadLetterConfig", json!({ "TargetArn": of.dead_letter }));
     }
     if !of.layers.is_empty() {
-        let layers: Vec<Value> = of.layers.iter().map(|arn| json!({ "Arn": arn })).collect();
+        let layer = |of: &Layer| json!({ "Arn": of.arn, "CodeSize": of.code.size });
+        let layers: Vec<Value> = of.layers.iter().map(layer).collect();
         set("Layers", json!(layers));
     }
     view

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ledger::{DeadLetter, Ledger, LedgerError, Message, Record, Source};
-use crate::model::{AccessKey, Function, Millis, Tenant};
+use crate::model::{AccessKey, Function, LayerVersion, Millis, Tenant};
 
 type Done<T = ()> = Result<T, LedgerError>;
 
@@ -49,6 +49,18 @@ impl Ledger for Memory {
     }
     fn remove_function(&self, _: &str, _: &str) -> Done {
         Ok(())
+    }
+    fn layers(&self, _: &str) -> Done<Vec<LayerVersion>> {
+        Ok(Vec::new())
+    }
+    fn layer(&self, _: &str, _: &str, _: u32) -> Done<Option<LayerVersion>> {
+        Ok(None)
+    }
+    fn add_layer(&self, _: &LayerVersion) -> Done<u32> {
+        Ok(1)
+    }
+    fn remove_layer(&self, _: &str, _: &str, _: u32) -> Done<bool> {
+        Ok(false)
     }
     fn enqueue(&self, _: &Message) -> Done {
         Ok(())

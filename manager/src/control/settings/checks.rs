@@ -131,24 +131,6 @@ pub(super) fn check_environment(variables: &BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-pub(super) fn check_layers(layers: &[String]) -> Result<(), ApiError> {
-    if layers.len() > 5 {
-        return Err(ApiError::invalid("Layers: a function has five at most"));
-    }
-    let good = |arn: &&String| {
-        let parts: Vec<&str> = arn.split(':').collect();
-        matches!(parts.as_slice(), ["arn", _, "lambda", _, _, "layer", name, version]
-            if !name.is_empty() && version.parse::<u32>().is_ok())
-    };
-    match layers.iter().find(|arn| !good(arn)) {
-        Some(arn) => Err(ApiError::invalid(format!(
-            "Layers: `{}` is no ARN of a layer's version",
-            shortened(arn)
-        ))),
-        None => Ok(()),
-    }
-}
-
 pub(super) fn check_dead_letter(target: &str) -> Result<(), ApiError> {
     let parts: Vec<&str> = target.splitn(4, ':').collect();
     match parts.as_slice() {

@@ -77,6 +77,10 @@ fn what_cannot_be_done_is_refused() {
     refused(|s| s.kms_key_arn = Some("arn:aws:kms:::key".into()));
     refused(|s| s.architectures = Some(vec!["arm64".into()]));
     refused(|s| s.layers = Some(vec!["layer".into()]));
+    let layer = |n: u32| format!("arn:aws:lambda:r:1:layer:l:{n}");
+    refused(|s| s.layers = Some(vec![layer(1), layer(2)]));
+    let six = (0..6).map(|n| format!("arn:aws:lambda:r:1:layer:l{n}:1")).collect();
+    refused(|s| s.layers = Some(six));
     create(Settings { vpc_config: Some(Vpc::default()), ..settings() }).unwrap();
     create(Settings { architectures: Some(vec!["x86_64".into()]), ..settings() }).unwrap();
 }

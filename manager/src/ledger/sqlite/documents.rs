@@ -1,6 +1,6 @@
 //! Tenants, keys and functions: JSON beside the columns they are found by.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -8,7 +8,7 @@ use crate::ledger::LedgerError;
 use crate::model::{AccessKey, Function, Tenant};
 
 pub(super) fn tenants(connection: &Connection) -> Result<Vec<Tenant>, LedgerError> {
-    all(connection, "tenant", "SELECT document FROM tenants ORDER BY name")
+    all(connection, "tenant", "SELECT document FROM tenants ORDER BY name", [])
 }
 
 pub(super) fn put_tenant(connection: &Connection, tenant: &Tenant) -> Result<(), LedgerError> {
@@ -20,7 +20,7 @@ pub(super) fn put_tenant(connection: &Connection, tenant: &Tenant) -> Result<(),
 }
 
 pub(super) fn keys(connection: &Connection) -> Result<Vec<AccessKey>, LedgerError> {
-    all(connection, "key", "SELECT document FROM keys ORDER BY id")
+    all(connection, "key", "SELECT document FROM keys ORDER BY id", [])
 }
 
 pub(super) fn add_key(connection: &Connection, key: &AccessKey) -> Result<(), LedgerError> {
@@ -34,7 +34,7 @@ pub(super) fn remove_key(connection: &Connection, id: &str) -> Result<bool, Ledg
 }
 
 pub(super) fn functions(connection: &Connection) -> Result<Vec<Function>, LedgerError> {
-    all(connection, "function", "SELECT document FROM functions ORDER BY tenant, name")
+    all(connection, "function", "SELECT document FROM functions ORDER BY tenant, name", [])
 }
 
 /// An update in place: a row that made way for another would take what belongs to the function with it.
@@ -60,13 +60,15 @@ pub(super) fn remove_function(
     Ok(())
 }
 
-fn all<T: DeserializeOwned>(
+/// Documents of one kind, as a statement finds them.
+pub(super) fn all<T: DeserializeOwned>(
     connection: &Connection,
     what: &'static str,
     sql: &str,
+    parameters: impl Params,
 ) -> Result<Vec<T>, LedgerError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(parameters)?;
     let mut documents = Vec::new();
     while let Some(row) = rows.next()? {
         let text = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
@@ -76,6 +78,7 @@ fn all<T: DeserializeOwned>(
     Ok(documents)
 }
 
-fn write<T: Serialize>(what: &'static str, document: &T) -> Result<String, LedgerError> {
+/// A document as it is kept.
+pub(super) fn write<T: Serialize>(what: &'static str, document: &T) -> Result<String, LedgerError> {
     serde_json::to_string(document).map_err(|source| LedgerError::Document { what, source })
 }

@@ -16,7 +16,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use crate::ledger::LedgerError;
 
 /// What makes each format of the one before it.
-const MIGRATIONS: [(u32, &str); 1] = [(1, include_str!("schema-1.sql"))];
+const MIGRATIONS: [(u32, &str); 2] =
+    [(1, include_str!("schema-1.sql")), (2, include_str!("schema-2.sql"))];
 
 /// The latest format.
 pub(super) const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].0;

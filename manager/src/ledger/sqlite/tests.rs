@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{Code, Configuration, Policy, Quota, State, Update, Version};
 
 mod file;
+mod layers;
 mod model;
 mod processes;
 mod queue;

@@ -27,8 +27,8 @@ impl Images for Cached {
         Ok(root::ensure(&Cache::from_env()?, runtime, &agent, &mut Silent)?.path)
     }
 
-    fn pack(&self, folder: &Path, image: &Path) -> Done<()> {
-        code::build_with(folder, image, Limits::default(), &mut Silent)?;
+    fn pack(&self, folder: &Path, layers: &[PathBuf], image: &Path) -> Done<()> {
+        code::build_layered(folder, layers, image, Limits::default(), &mut Silent)?;
         Ok(())
     }
 }
