@@ -13,7 +13,7 @@ use common::Said;
 use tempfile::TempDir;
 
 /// Every file and its mode.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     ("etc/calve/calve.toml", "-rw-r--r--"),
     ("usr/bin/calve", "-rwxr-xr-x"),
     ("usr/lib/calve/calve-agent", "-rwxr-xr-x"),
@@ -29,6 +29,7 @@ const FILES: [(&str, &str); 17] = [
     ("usr/share/doc/calve/changelog.Debian.gz", "-rw-r--r--"),
     ("usr/share/doc/calve/copyright", "-rw-r--r--"),
     ("usr/share/fish/vendor_completions.d/calve.fish", "-rw-r--r--"),
+    ("usr/share/lintian/overrides/calve", "-rw-r--r--"),
     ("usr/share/zsh/vendor-completions/_calve", "-rw-r--r--"),
     ("usr/share/doc/calve", "drwxr-xr-x"),
 ];
