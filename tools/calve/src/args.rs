@@ -19,7 +19,7 @@ mod values;
 
 pub(crate) use host::{
     Configuration, Create, CreateEvent, Data, Event, Events, Function, Functions, Invoke, Key,
-    Qualifier, Server, Top, Update, Waiting,
+    Layer, Layers, PublishLayer, Qualifier, Server, Top, Update, Waiting,
 };
 pub(crate) use values::EnvVar;
 
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// Make, change, call and remove functions of a running function host
     #[command(after_help = examples::FUNCTION)]
     Function(Functions),
+    /// Publish, list and remove layers, which functions of a running function host share
+    #[command(after_help = examples::LAYER)]
+    Layer(Layers),
     /// Make, list and remove event sources of a running function host
     #[command(after_help = examples::EVENT)]
     Event(Events),
@@ -229,6 +232,10 @@ pub(crate) struct Build {
     /// Folder with the function's code; the function sees it as /var/task
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) code: PathBuf,
+    /// Folder or zip file of a layer; may be repeated. The function sees all of them merged as /opt, later ones over
+    /// earlier ones
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) layer: Vec<PathBuf>,
     /// What to call, as `module.function`; told to a `bootstrap` as _HANDLER
     #[arg(long, value_name = "MODULE.FUNCTION")]
     #[arg(required_if_eq_any = [("runtime", "python3.11"), ("runtime", "node20")])]

@@ -23,6 +23,7 @@ mod image;
 mod interrupt;
 mod kernel;
 mod key;
+mod layer;
 mod logs;
 mod near;
 mod programs;
@@ -72,6 +73,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&store, args),
         Command::Key(command) => key::run(command),
         Command::Function(args) => function::run(args),
+        Command::Layer(args) => layer::run(args),
         Command::Event(args) => source::run(args),
         Command::Top(args) => top::run(&args),
         Command::Completions { shell } => completions::run(shell),

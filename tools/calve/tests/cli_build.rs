@@ -34,6 +34,23 @@ fn a_code_folder_must_be_one() {
 }
 
 #[test]
+fn a_layer_must_be_a_folder_or_a_zip_file() {
+    let place = Place::new();
+    let code = function("python");
+    let layer = place.folder.path().join("layer");
+    let more = ["--layer", layer.to_str().unwrap()];
+    build(&place, &code, &more).status(2).silent().line("layer does not exist");
+    fs::create_dir(&layer).unwrap();
+    build(&place, &code, &more).status(2).line("layer is empty");
+    fs::remove_dir(&layer).unwrap();
+    fs::write(&layer, "no zip").unwrap();
+    build(&place, &code, &more).status(2).line("neither a folder nor a zip file");
+    fs::write(&layer, "PK\x03\x04 and nothing else").unwrap();
+    build(&place, &code, &more).status(2).line("layer: the package is not a zip file");
+    assert!(!place.store().exists(), "nothing was made");
+}
+
+#[test]
 fn an_unreadable_code_folder_is_refused() {
     let place = Place::new();
     let folder = place.folder.path().join("code");

@@ -116,6 +116,21 @@ fn an_update_changes_one_thing_after_the_other() {
 }
 
 #[test]
+fn layers_are_given_in_order_and_taken_away_together() {
+    let place = Place::new();
+    let stub = Stub::always(|| configuration("Active", "Successful"));
+    let mut args = create(&place);
+    args.extend(["--layer", "arn:a:1", "--layer", "arn:b:2"].map(str::to_owned));
+    stub.calve(&place, &strs(&args)).status(0);
+    stub.calve(&place, &["function", "update", "f", "--layer", "arn:b:2"]).status(0);
+    stub.calve(&place, &["function", "update", "f", "--no-layers"]).status(0);
+    let heard = stub.heard();
+    assert_eq!(heard[0].json()["Layers"], json!(["arn:a:1", "arn:b:2"]));
+    assert_eq!(heard[1].json(), json!({ "Layers": ["arn:b:2"] }));
+    assert_eq!(heard[2].json(), json!({ "Layers": [] }));
+}
+
+#[test]
 fn a_list_has_all_pages() {
     let place = Place::new();
     let of = |name: &str| {

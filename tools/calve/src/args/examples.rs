@@ -3,7 +3,7 @@
 mod host;
 
 pub(super) use host::{
-    EVENT, FUNCTION, FUNCTION_CREATE, FUNCTION_LOGS, FUNCTION_UPDATE, INVOKE, KEY, TOP,
+    EVENT, FUNCTION, FUNCTION_CREATE, FUNCTION_LOGS, FUNCTION_UPDATE, INVOKE, KEY, LAYER, TOP,
 };
 
 /// `calve --help`.
@@ -61,6 +61,8 @@ Examples:
   calve snapshot build --runtime node20 --code ./greet --handler index.handler \\
       --memory 512 --env STAGE=test --warm '{\"name\": \"Ada\"}' greet
   calve snapshot build --runtime provided --code ./out --timeout 10 worker
+  calve snapshot build --runtime python3.11 --code ./resize --layer ./common --layer numpy.zip \\
+      --handler app.handler resize
 
 Prints the snapshot's id. What the function prints on its way goes to stderr. If its start or a
 warm call fails, the error is printed as JSON, nothing is kept, and the exit status is 1.";

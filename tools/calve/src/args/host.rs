@@ -1,4 +1,4 @@
-//! The commands around a function host: its keys, its functions, its event sources, a view of it.
+//! The commands around a function host: its keys, its functions, their layers, its event sources, a view of it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -165,7 +165,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-    .args(["code", "runtime", "handler", "memory", "timeout", "env"]))]
+    .args(["code", "runtime", "handler", "memory", "timeout", "env", "layer", "no_layers"]))]
 pub(crate) struct Update {
     /// The function
     pub(crate) name: String,
@@ -178,6 +178,9 @@ pub(crate) struct Update {
     /// What to call now, as `module.function`
     #[arg(long, value_name = "MODULE.FUNCTION")]
     pub(crate) handler: Option<String>,
+    /// Take all layers away
+    #[arg(long, conflicts_with = "layer")]
+    pub(crate) no_layers: bool,
     #[command(flatten)]
     pub(crate) configuration: Configuration,
     #[command(flatten)]
@@ -196,6 +199,10 @@ pub(crate) struct Configuration {
     /// Environment variable of the function; may be repeated. Those given take the place of all there were
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<EnvVar>,
+    /// Layer version, as `calve layer publish` prints it; may be repeated, up to five times: later ones win over earlier
+    /// ones. Those given take the place of all there were
+    #[arg(long, value_name = "ARN")]
+    pub(crate) layer: Vec<String>,
 }
 
 /// When the command is done.
@@ -227,6 +234,55 @@ pub(crate) struct Invoke {
     /// Of calls with the same key one runs, and all get its result
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Layers {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    #[command(subcommand)]
+    pub(crate) command: Layer,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Layer {
+    /// Publish a version of a layer
+    #[command(after_help = examples::LAYER)]
+    Publish(PublishLayer),
+    /// List layers, each with its latest version, or the versions of one
+    #[command(after_help = examples::LAYER)]
+    Ls {
+        /// The layer whose versions to list, the newest first
+        name: Option<String>,
+        /// Print one JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove versions of layers; functions that have them keep them
+    #[command(after_help = examples::LAYER)]
+    Rm {
+        /// The versions, as NAME:VERSION or ARN
+        #[arg(required = true, value_name = "VERSION")]
+        versions: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishLayer {
+    /// Name of the layer
+    pub(crate) name: String,
+    /// What functions see as /opt: a folder, or a zip file of one
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) content: PathBuf,
+    /// What it is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// Its licence
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) license: Option<String>,
+    /// Runtime that it is for, to be shown in lists; may be repeated
+    #[arg(long)]
+    pub(crate) runtime: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -27,7 +27,7 @@ fn every_command_has_examples() {
 #[test]
 fn a_build_is_read() {
     let line = "calve --store /s snapshot build --runtime node20 --code d --handler a.b --env A=b=c \
-                --env E= --timeout 0.5 --warm {} --warm @f n";
+                --env E= --timeout 0.5 --warm {} --warm @f --layer l --layer m.zip n";
     let cli = parse(line).unwrap();
     let Command::Snapshot(Snapshot::Build(build)) = cli.command else { panic!("{cli:?}") };
     assert_eq!(cli.store.as_deref(), Some("/s".as_ref()));
@@ -37,6 +37,7 @@ fn a_build_is_read() {
     assert_eq!(build.env[0], EnvVar { name: "A".into(), value: "b=c".into() });
     assert_eq!(build.env[1], EnvVar { name: "E".into(), value: String::new() });
     assert_eq!(build.warm, ["{}", "@f"]);
+    assert_eq!(build.layer, ["l", "m.zip"].map(PathBuf::from));
 }
 
 #[test]
@@ -110,6 +111,9 @@ fn what_a_host_would_refuse_is_refused_here_where_that_is_known() {
         (format!("{create} provided --timeout 0.5"), "--timeout <SECONDS>"),
         (format!("{create} provided --wait --no-wait"), "cannot be used with"),
         ("calve function update n".to_owned(), "--code <PATH>"),
+        ("calve function update n --layer a --no-layers".to_owned(), "cannot be used with"),
+        ("calve layer publish n".to_owned(), "--content <PATH>"),
+        ("calve layer rm".to_owned(), "<VERSION>"),
         ("calve function invoke n".to_owned(), "--event <EVENT>"),
         ("calve function invoke n --event {} --async --route r".to_owned(), "cannot be used with"),
         ("calve event create f --kind queue --set X".to_owned(), "NAME=VALUE"),

@@ -38,7 +38,11 @@ pub(super) fn update(host: &Host, args: &Update) -> Result<(), Failure> {
         read_package(code)
     });
     let package = package.transpose()?;
-    let document = settings(args.runtime.as_deref(), args.handler.as_deref(), &args.configuration);
+    let mut document =
+        settings(args.runtime.as_deref(), args.handler.as_deref(), &args.configuration);
+    if args.no_layers {
+        document.insert("Layers".into(), json!([]));
+    }
     let mut changed = None;
     if !document.is_empty() {
         bar.stage(&format!("Configuring {}", args.name));
@@ -94,5 +98,6 @@ fn settings(
     let variables = of.env.iter().map(|var| (var.name.clone(), json!(var.value)));
     let variables: Map<String, Value> = variables.collect();
     set("Environment", (!variables.is_empty()).then(|| json!({ "Variables": variables })));
+    set("Layers", (!of.layer.is_empty()).then(|| json!(of.layer)));
     document
 }

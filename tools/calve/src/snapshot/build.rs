@@ -4,19 +4,21 @@
 //! kernel; then the host; then the images; then the machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use calve_fleet::{
     BuildError, BuildSpec, Function, LogStream, RuntimeSpec, Step, build_snapshot_with,
 };
 use calve_image::BASE_CMDLINE;
 use calve_image::code::{self, Limits};
+use calve_manager::package;
 use calve_snapshots::SigningKey;
 use tempfile::TempDir;
 
 use super::base;
 use crate::args::Build;
 use crate::failure::{self, Failure, Status};
+use crate::host::read_package;
 use crate::logs::Logs;
 use crate::progress::Bar;
 use crate::run::ErrorObject;
@@ -83,13 +85,33 @@ pub(super) fn run(place: &Place, args: Build) -> Result<(), Failure> {
     }
 }
 
-/// Packs the code folder into an image in a folder that goes with the command.
+/// Packs the code folder and its layers into an image in a folder that goes with the command.
 fn pack(args: &Build) -> Result<(TempDir, PathBuf), Failure> {
     let folder = tempfile::Builder::new().prefix("calve-").tempdir();
     let folder = folder.map_err(|e| Failure::of(Status::Host, &e).about("temporary folder"))?;
     let image = folder.path().join("code.erofs");
-    code::build_with(&args.code, &image, Limits::default(), &mut Bar::new())?;
+    let layers = layers(&args.layer, folder.path())?;
+    code::build_layered(&args.code, &layers, &image, Limits::default(), &mut Bar::new())?;
     Ok((folder, image))
+}
+
+/// Folders of layers; zip files are unpacked below `folder`.
+fn layers(paths: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unpacked = paths.iter().enumerate().map(|(number, path)| {
+        // What is there and is no file is for the packing to look at, and so is what is not there.
+        if !path.is_file() {
+            return Ok(path.clone());
+        }
+        let (zip, to) = (read_package(path)?, folder.join(format!("layer-{number}")));
+        match package::unpack(&zip, &to, &package::Limits::default()) {
+            Ok(_) => Ok(to),
+            Err(error) => {
+                let status = if error.is_of_package() { Status::Usage } else { Status::Host };
+                Err(Failure::of(status, &error).about(path.display()))
+            }
+        }
+    });
+    unpacked.collect()
 }
 
 fn function(args: &Build) -> Function {

@@ -34,6 +34,8 @@ Examples:
   calve function create greet --code greet.zip --runtime nodejs20.x --handler index.handler \\
       --memory 512 --timeout 10 --env STAGE=test
   calve function create worker --code ./out --runtime provided.al2023 --no-wait
+  calve function create resize --code ./resize --runtime python3.11 --handler app.handler \\
+      --layer arn:aws:lambda:us-east-1:123456789012:layer:numpy:3
 
 A folder is sent as a zip file, with its links and with what of it is executable. Prints the
 function's ARN once it can be called. If its start fails, the reason goes to stderr and the exit
@@ -70,6 +72,21 @@ Examples:
 Prints the calls that the host remembers, the newest last, and what the function printed. With
 --json each line is an object with at least \"request\", \"version\", \"started_ms\", \"took_ms\",
 \"outcome\" and \"logs\".";
+
+/// `calve layer --help`.
+pub(in crate::args) const LAYER: &str = "\
+Examples:
+  pip install --target numpy/python numpy
+  calve layer publish numpy --content ./numpy --runtime python3.11
+  calve function update resize --layer arn:aws:lambda:us-east-1:123456789012:layer:numpy:1
+  calve layer ls
+  calve layer ls numpy --json
+  calve layer rm numpy:1
+
+Functions see their layers merged as /opt. Python imports from python/ and from
+python/lib/python3.11/site-packages/ of it, Node from nodejs/node_modules/ and from
+nodejs/node20/node_modules/; programs are found in bin/, shared libraries in lib/. Prints the ARN of
+the version that is published. A version never changes, and its number is not given again.";
 
 /// `calve event --help`.
 pub(in crate::args) const EVENT: &str = "\
