@@ -190,6 +190,11 @@ impl Engine for FleetEngine {
     }
 
     fn check(&self, snapshot: &str) -> Result<(), EngineError> {
+        if self.store.is_trusting() {
+            // To open it would be to read all of it, each time: its signature and its structure have to do.
+            let looked = self.store.inspect(snapshot).map(drop);
+            return looked.map_err(|e| unopened(snapshot, e.into()));
+        }
         // Not kept: whoever looks at all of them would have those in use closed.
         self.fleet.open(&self.store, snapshot).map(drop).map_err(|e| unopened(snapshot, e))
     }

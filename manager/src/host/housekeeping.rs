@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Host;
 use crate::clock::now;
@@ -26,7 +26,9 @@ pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
         }
         host.measure();
     });
-    every(host, SWEEP, Host::sweep);
+    every(host, SWEEP, Host::sweep_records);
+    // Not at the start, when there is enough to do: it reads about every snapshot.
+    every_after(host, SWEEP, SWEEP, Host::sweep_runtimes);
     remove(host, unused);
 }
 
@@ -44,11 +46,21 @@ fn remove(host: &Arc<Host>, mut unused: UnboundedReceiver<String>) {
     });
 }
 
-/// Does something that blocks at each tick, for as long as there is a host.
+/// Does something that blocks, now and at each tick, for as long as there is a host.
 fn every(host: &Arc<Host>, pause: Duration, work: impl Fn(&Host) + Send + Sync + 'static) {
+    every_after(host, Duration::ZERO, pause, work);
+}
+
+/// The same, for the first time after a while.
+fn every_after(
+    host: &Arc<Host>,
+    first: Duration,
+    pause: Duration,
+    work: impl Fn(&Host) + Send + Sync + 'static,
+) {
     let (host, work) = (Arc::downgrade(host), Arc::new(work));
     tokio::spawn(async move {
-        let mut ticks = interval(pause);
+        let mut ticks = interval_at(Instant::now() + first, pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -64,12 +76,20 @@ impl Host {
     /// Removes what has run out, and what nobody has or needs any more. Done now and then by itself. Blocks.
     pub fn sweep(&self) {
         self.measure();
+        self.sweep_records();
+        self.sweep_runtimes();
+    }
+
+    fn sweep_records(&self) {
         if let Err(error) = self.ledger.sweep(now()) {
             tracing::error!(%error, "cannot remove what has run out");
         }
         if let Err(error) = self.control.collect() {
             tracing::error!(%error, "cannot remove packages that nobody has");
         }
+    }
+
+    fn sweep_runtimes(&self) {
         match self.engine.collect(&|| self.control.needs()) {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => tracing::info!(?removed, "no function stands on these any more"),

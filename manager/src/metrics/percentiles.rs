@@ -132,10 +132,23 @@ impl Percentiles {
 
     /// Forgets the functions that are not there any more.
     pub fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
+        let windows = self.windows.read().unwrap_or_else(PoisonError::into_inner);
+        let all = windows.iter().flat_map(|(tenant, of)| of.keys().map(move |name| (tenant, name)));
+        let gone = all.filter(|(tenant, name)| !is_there(tenant, name));
+        let gone: Vec<_> = gone.map(|(tenant, name)| (tenant.clone(), name.clone())).collect();
+        drop(windows);
+        if gone.is_empty() {
+            return;
+        }
+        // Held for those alone: whoever makes a call waits for it.
         let mut windows = self.windows.write().unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|tenant, of_tenant| {
-            of_tenant.retain(|function, _| is_there(tenant, function));
-            !of_tenant.is_empty()
-        });
+        for (tenant, name) in gone {
+            if let Some(of_tenant) = windows.get_mut(&tenant) {
+                of_tenant.remove(&name);
+                if of_tenant.is_empty() {
+                    windows.remove(&tenant);
+                }
+            }
+        }
     }
 }
