@@ -184,7 +184,7 @@ pub(crate) enum Image {
 pub(crate) enum Snapshot {
     /// Boot a function, warm it up, freeze it
     #[command(after_help = examples::BUILD)]
-    Build(Build),
+    Build(Box<Build>),
     /// List the snapshots of the store
     #[command(after_help = examples::SNAPSHOT)]
     Ls {

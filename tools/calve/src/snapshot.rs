@@ -17,7 +17,7 @@ pub(crate) fn run(place: &Place, command: Snapshot) -> Result<(), Failure> {
     // All but a build either read only or are done in one step: a signal has nothing to undo.
     let _guard = (!matches!(command, Snapshot::Build(_))).then(interrupt::leave_at_once);
     match command {
-        Snapshot::Build(args) => build::run(place, args),
+        Snapshot::Build(args) => build::run(place, *args),
         Snapshot::Ls { json } => ls::run(&place.open()?, json),
         Snapshot::Inspect { name } => inspect(&place.open()?, &name),
         Snapshot::Verify { name } => verify(&place.open()?, &name),
