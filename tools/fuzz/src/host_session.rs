@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use calve_proto::frame;
-use calve_proto::limits::MAX_BODY;
+use calve_proto::limits::{MAX_BODY, MAX_CONTENT_TYPE, MAX_STREAM};
 use calve_proto::wire::guest_frame::Body;
 use calve_proto::wire::{self, GuestFrame};
 use calve_proto::{Call, Event, Opening, Session, SessionError};
@@ -31,7 +31,9 @@ mod op {
     pub(super) const BYTES: u8 = 6;
     /// A frame of the guest, of which the body is given and the length is right.
     pub(super) const FRAME: u8 = 7;
-    pub(super) const COUNT: u8 = 8;
+    /// A call whose result may come as a stream.
+    pub(super) const STREAM: u8 = 8;
+    pub(super) const COUNT: u8 = 9;
 }
 
 /// What the guest has sent, and nothing more for now.
@@ -86,6 +88,8 @@ struct Given {
     calls: usize,
     logs: u64,
     result: usize,
+    /// Bytes that the result may have.
+    most: usize,
 }
 
 pub fn fuzz(data: &[u8]) {
@@ -99,7 +103,11 @@ pub fn fuzz(data: &[u8]) {
             op::OPEN => open(&mut session, input.u8(), &mut given),
             op::INVOKE => {
                 let called = session.invoke(Call::new("r-1", b"{}"));
-                given.note(called)
+                given.note(called, MAX_BODY)
+            }
+            op::STREAM => {
+                let called = session.invoke(Call { stream: true, ..Call::new("r-1", b"{}") });
+                given.note(called, MAX_STREAM)
             }
             op::CANCEL => session.cancel(),
             op::FREEZE if input.u8() & 1 == 0 => {
@@ -150,11 +158,11 @@ fn listen(session: &mut Session<Shared>, given: &mut Given) -> bool {
 }
 
 impl Given {
-    fn note(&mut self, called: Result<(), SessionError>) -> Result<(), SessionError> {
+    fn note(&mut self, called: Result<(), SessionError>, most: usize) -> Result<(), SessionError> {
         if called.is_ok() {
             self.calls += 1;
             assert_eq!(self.calls, 1, "two calls at a time");
-            (self.logs, self.result) = (0, 0);
+            (self.logs, self.result, self.most) = (0, 0, most);
         }
         called
     }
@@ -165,16 +173,17 @@ impl Given {
                 self.logs += data.len() as u64;
                 assert!(self.logs <= LOG_LIMIT, "{} bytes of logs", self.logs);
             }
-            Event::ResultChunk { data } => {
+            Event::ResultChunk { data, content_type } => {
                 assert_eq!(self.calls, 1, "a result of no call");
+                assert!(content_type.len() <= MAX_CONTENT_TYPE);
                 self.result += data.len();
-                assert!(self.result <= MAX_BODY);
+                assert!(self.result <= self.most);
             }
             Event::Done { outcome, .. } => {
                 assert_eq!(self.calls, 1, "the end of no call");
                 self.calls = 0;
                 let tail = outcome.as_ref().map_or(0, Vec::len);
-                assert!(self.result + tail <= MAX_BODY);
+                assert!(self.result + tail <= self.most);
                 if let Err(error) = outcome {
                     let _ = error.to_string();
                 }
@@ -203,7 +212,7 @@ fn open(session: &mut Session<Shared>, what: u8, given: &mut Given) -> Result<()
         thaw: (what & 2 != 0).then_some(facts),
         call,
     });
-    if called { given.note(opened) } else { opened }
+    if called { given.note(opened, MAX_BODY) } else { opened }
 }
 
 /// What decodes encodes to what decodes to the same.
