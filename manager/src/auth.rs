@@ -24,6 +24,7 @@ mod tests;
 mod verify;
 
 pub use door::{Door, MOST_BODY, authenticate};
+pub(crate) use door::{LARGE, beside};
 pub use keyring::{Keyring, KeyringError};
 pub use verify::verify;
 

@@ -396,6 +396,29 @@ fn a_response_that_breaks_off_is_not_taken_for_whole() {
     assert_eq!((reply.status, reply.unchunked()), (200, (b"half".to_vec(), false)));
 }
 
+/// A server does not read the body of such a response, and so would give up the call.
+#[test]
+fn a_response_that_has_no_body_lets_its_function_finish() {
+    let (host, client) = with_function();
+    let name = address(&client, &json!({ "AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM" }));
+    let kind = "application/vnd.awslambda.http-integration-response";
+    let head = "{\"statusCode\":204}\0\0\0\0\0\0\0\0";
+    let json = [("content-type", "application/json")];
+    for (method, first, kind, status) in
+        [("POST", head, kind, "204"), ("HEAD", "a", "text/a", "200")]
+    {
+        let orders = json!({ "say": [first, { "wait": method }, "more"], "as": kind }).to_string();
+        let stranger = client.stranger().at(&name);
+        let mut connection = stranger.send(method, "/", &json, orders.as_bytes());
+        host.engine.wait_for_call_at(method);
+        host.engine.open(method);
+        let seen = read_until(&mut connection, "\r\n\r\n");
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        assert!(seen.starts_with(&format!("HTTP/1.1 {status}")), "{seen}");
+    }
+    assert_eq!(host.engine.with(|world| (world.done.len(), world.kills.len())), (2, 0));
+}
+
 #[test]
 fn a_client_that_leaves_an_address_takes_its_machine_with_it() {
     let (host, client) = with_function();

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::ApiError;
 use super::invoke::{REQUEST_ID, TRACE_ID, insert, trace};
-use crate::auth::{Caller, Door};
+use crate::auth::{Caller, Door, LARGE, beside};
 use crate::clock::now;
 use crate::control::is_url_id;
 use crate::host::Host;
@@ -64,6 +64,17 @@ pub(super) async fn divert(
     insert(response.headers_mut(), REQUEST_ID, &call);
     insert(response.headers_mut(), TRACE_ID, &trace);
     response
+}
+
+/// Does what takes long where much is to be read, beside the runtime's threads then.
+async fn apart<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    if !large {
+        return work();
+    }
+    beside(work).await.map_err(Refusal::of_request)?
 }
 
 /// The id of the address that a request came to.
@@ -134,16 +145,22 @@ impl Address {
         let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
         let name = host_name(&request).unwrap_or_default().to_owned();
         let (caller, parts, body) = self.admit(&door, request).await?;
-        let event = event::of(&Asked {
-            parts: &parts,
-            body: &body,
-            caller: caller.as_ref(),
-            id: &self.url.id,
-            host: &name,
-            peer,
-            call,
-            now: now(),
-        })?;
+        let (method, large) = (parts.method.clone(), body.len() > LARGE);
+        let (id, call_id) = (self.url.id.clone(), call.to_owned());
+        // The body goes with this: from here on there is the event alone.
+        let event = apart(large, move || {
+            event::of(&Asked {
+                parts: &parts,
+                body: &body,
+                caller: caller.as_ref(),
+                id: &id,
+                host: &name,
+                peer,
+                call: &call_id,
+                now: now(),
+            })
+        });
+        let event = event.await?;
         let invocation = Invocation {
             tenant: self.function.tenant.clone(),
             name: self.function.name.clone(),
@@ -156,8 +173,10 @@ impl Address {
             results: None,
         };
         match self.url.mode {
-            UrlMode::Buffered => answer::of(host.invoke(invocation).await?),
-            UrlMode::ResponseStream => streamed::answer(host.invoke_streamed(invocation)).await,
+            UrlMode::Buffered => answer::of(host.invoke(invocation).await?).await,
+            UrlMode::ResponseStream => {
+                streamed::answer(host.invoke_streamed(invocation), &method).await
+            }
         }
     }
 
@@ -169,7 +188,7 @@ impl Address {
     ) -> Result<(Option<Caller>, http::request::Parts, Bytes), Refusal> {
         if self.url.auth == UrlAuth::None {
             let (parts, body) = request.into_parts();
-            let body = door.take(&self.url.id, body, MAX_BODY).await;
+            let body = door.take(&self.function.tenant, body, MAX_BODY).await;
             let body = body.map_err(Refusal::of_request)?;
             return Ok((None, parts, body));
         }

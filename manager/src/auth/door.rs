@@ -29,19 +29,25 @@ const fn pace(most: usize) -> Pace {
 }
 
 /// Bodies over this are hashed beside the runtime: at 1 GB/s, this much keeps its thread for a quarter of a millisecond.
-const LARGE: usize = 256 << 10;
+pub(crate) const LARGE: usize = 256 << 10;
 
 /// What the door needs to know. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Door {
     keyring: Arc<Keyring>,
     bodies: Arc<Bodies>,
+    /// Of requests that need no key: strangers take no room from those who have one.
+    open: Arc<Bodies>,
 }
+
+/// What part of the room strangers have, besides the others'.
+const OPEN: u32 = 4;
 
 impl Door {
     /// The door of those who have a key, at which bodies get `bodies_mib` of memory together, MiB.
     pub fn new(keyring: Arc<Keyring>, bodies_mib: u32) -> Self {
-        Self { keyring, bodies: Arc::new(Bodies::new(bodies_mib)) }
+        let (bodies, open) = (Bodies::new(bodies_mib), Bodies::new(bodies_mib.div_ceil(OPEN)));
+        Self { keyring, bodies: Arc::new(bodies), open: Arc::new(open) }
     }
 }
 
@@ -61,7 +67,7 @@ impl Door {
     ///
     /// What is wrong with it, or with whoever sent it.
     pub(crate) async fn admit(&self, request: Request, most: usize) -> Result<Request, ApiError> {
-        let Self { keyring, bodies } = self.clone();
+        let Self { keyring, bodies, .. } = self.clone();
         // A body that comes slowly does not make its signature old.
         let now = Utc::now();
         let (mut parts, body) = request.into_parts();
@@ -106,24 +112,25 @@ impl Door {
         Ok(Request::from_parts(parts, Body::from(body)))
     }
 
-    /// The body, of up to `most` bytes, of a request that needs no key: `whose` says with whom it shares what room there is.
+    /// The body, of up to `most` bytes, of a request that needs no key. All those that come to one tenant share half of
+    /// the room that there is for such.
     ///
     /// # Errors
     ///
     /// When it is too large or too slow, or there is no room for it.
     pub(crate) async fn take(
         &self,
-        whose: &str,
+        tenant: &str,
         body: Body,
         most: usize,
     ) -> Result<Bytes, ApiError> {
-        let mut room = self.bodies.room(whose);
+        let mut room = self.open.room(tenant);
         read(body, pace(most), &mut room).await
     }
 }
 
-/// Does what blocks on a thread where it may.
-async fn beside<T: Send + 'static>(
+/// Does what blocks, or takes long, on a thread where it may.
+pub(crate) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     spawn_blocking(work).await.map_err(|_| ApiError::internal())

@@ -109,6 +109,19 @@ impl Keyring {
 
     /// Makes a key, and its tenant if there is none of that name. Blocks.
     pub fn create_key(&self, tenant: &str, root: bool) -> Result<AccessKey, KeyringError> {
+        let key = Self::mint_key(tenant, root)?;
+        self.add_key(&key)?;
+        Ok(key)
+    }
+
+    /// Makes a key that opens nothing before it is [added](Self::add_key): so that it can be told first, and is not lost.
+    pub fn mint_key(tenant: &str, root: bool) -> Result<AccessKey, KeyringError> {
+        Ok(mint::key(tenant, root)?)
+    }
+
+    /// Takes a key that was [made](Self::mint_key) before, and makes its tenant if there is none of that name. Blocks.
+    pub fn add_key(&self, key: &AccessKey) -> Result<(), KeyringError> {
+        let tenant = &key.tenant;
         check_name(tenant)?;
         let _turn = self.turn();
         // Another process may have made the tenant, with another account and quota.
@@ -116,18 +129,11 @@ impl Keyring {
         if self.tenant(tenant).is_none() {
             let account = self.free_account()?;
             let quota = Quota::default();
-            self.put(Tenant { name: tenant.to_owned(), account, quota, created: now() })?;
+            self.put(Tenant { name: tenant.clone(), account, quota, created: now() })?;
         }
-        let key = AccessKey {
-            id: mint::id()?,
-            secret: mint::secret()?,
-            tenant: tenant.to_owned(),
-            root,
-            created: now(),
-        };
-        self.ledger.add_key(&key)?;
+        self.ledger.add_key(key)?;
         self.write(|known| known.keys.insert(key.id.clone(), Arc::new(key.clone())));
-        Ok(key)
+        Ok(())
     }
 
     /// Removes a key; whether there was one. From now on it opens nothing here. Blocks.

@@ -3,8 +3,17 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::clock::now;
+use crate::model::AccessKey;
+
 /// Letters and digits of a key's id: base 32, RFC 4648, §6.
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// A new key of a tenant, made now.
+pub(super) fn key(tenant: &str, root: bool) -> Result<AccessKey, getrandom::Error> {
+    let (id, secret) = (id()?, secret()?);
+    Ok(AccessKey { id, secret, tenant: tenant.to_owned(), root, created: now() })
+}
 
 /// A key's id: `AKIA` and 80 random bits as 16 letters and digits.
 pub(super) fn id() -> Result<String, getrandom::Error> {

@@ -11,7 +11,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFE
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
+use super::apart;
 use super::refusal::Refusal;
+use crate::auth::LARGE;
 use crate::invoke::Invoked;
 
 /// What is nobody's but the server's (RFC 9110, section 7.6.1).
@@ -24,10 +26,15 @@ const OWN: [HeaderName; 6] = [
     http::header::UPGRADE,
 ];
 
+/// Most headers and cookies of a response. An HTTP server's map of headers has an end, and takes no more than that.
+const MOST_HEADERS: usize = 256;
+/// Most bytes of them.
+const LONGEST: usize = 64 << 10;
+
 /// The response to a call that was made.
-pub(super) fn of(invoked: Invoked) -> Result<Response, Refusal> {
+pub(super) async fn of(invoked: Invoked) -> Result<Response, Refusal> {
     match invoked.answer.map(|answer| answer.result) {
-        Ok(Ok(result)) => interpret(result),
+        Ok(Ok(result)) => apart(result.len() > LARGE, || interpret(result)).await,
         // Both are told to the log, and to the function's owner.
         Ok(Err(_)) | Err(_) => Err(Refusal::bad_gateway()),
     }
@@ -76,9 +83,23 @@ pub(super) fn head(fields: &Map<String, Value>) -> Result<Response, Refusal> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !are_few(fields) {
+        return Err(Refusal::bad_gateway());
+    }
     set(headers, fields.get("headers")).ok_or_else(Refusal::bad_gateway)?;
     bake(headers, fields.get("cookies")).ok_or_else(Refusal::bad_gateway)?;
     Ok(response)
+}
+
+/// Whether headers and cookies are within their bounds.
+fn are_few(fields: &Map<String, Value>) -> bool {
+    let length = |value: &Value| value.as_str().map_or(0, str::len);
+    let headers = fields.get("headers").and_then(Value::as_object).into_iter().flatten();
+    let headers = headers.map(|(name, value)| name.len() + length(value));
+    let cookies = fields.get("cookies").and_then(Value::as_array).into_iter().flatten();
+    let lengths = headers.chain(cookies.map(length));
+    let (count, bytes) = lengths.fold((0, 0), |(count, bytes), more| (count + 1, bytes + more));
+    count <= MOST_HEADERS && bytes <= LONGEST
 }
 
 /// A status that is a response's last word.
@@ -106,7 +127,7 @@ fn set(headers: &mut HeaderMap, given: Option<&Value>) -> Option<()> {
             _ => return None,
         };
         if !OWN.contains(&name) {
-            headers.insert(name, value);
+            headers.try_insert(name, value).ok()?;
         }
     }
     Some(())
@@ -119,7 +140,7 @@ fn bake(headers: &mut HeaderMap, given: Option<&Value>) -> Option<()> {
         Some(given) => given.as_array()?,
     };
     for cookie in given {
-        headers.append(SET_COOKIE, HeaderValue::from_str(cookie.as_str()?).ok()?);
+        headers.try_append(SET_COOKIE, HeaderValue::from_str(cookie.as_str()?).ok()?).ok()?;
     }
     Some(())
 }
@@ -151,6 +172,24 @@ mod tests {
         assert_eq!((response.status().as_u16(), &headers["x-a"]), (201, &"b".parse().unwrap()));
         assert!(!headers.contains_key(CONTENT_LENGTH));
         assert_eq!(headers.get_all(SET_COOKIE).iter().count(), 2);
+    }
+
+    #[test]
+    fn more_headers_than_a_server_takes_are_the_functions_failure() {
+        let of = |headers: Map<String, Value>, cookies: Vec<String>| {
+            let fields =
+                serde_json::json!({ "statusCode": 200, "headers": headers, "cookies": cookies });
+            of_json(&fields.to_string())
+        };
+        let headers = |count| (0..count).map(|n| (format!("h{n}"), Value::from(1))).collect();
+        assert!(of(headers(200), Vec::new()).is_ok());
+        for count in [MOST_HEADERS + 1, 30_000] {
+            assert_eq!(of(headers(count), Vec::new()).unwrap_err(), Refusal::bad_gateway());
+            let cookies = vec!["a=1".to_owned(); count];
+            assert_eq!(of(Map::new(), cookies).unwrap_err(), Refusal::bad_gateway());
+        }
+        let long = vec!["a".repeat(LONGEST + 1)];
+        assert_eq!(of(Map::new(), long).unwrap_err(), Refusal::bad_gateway());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{ID, key, keyring, tenant};
-use crate::auth::KeyringError;
+use crate::auth::{Keyring, KeyringError};
 use crate::ledger::Ledger;
 use crate::model::Quota;
 
@@ -32,6 +32,17 @@ fn a_tenant_of_another_process_is_not_made_again() {
     ledger.put_tenant(&other).unwrap();
     keyring.create_key("other", false).unwrap();
     assert_eq!(*keyring.tenant("other").unwrap(), other);
+}
+
+#[test]
+fn a_key_that_was_made_before_opens_nothing_until_it_is_added() {
+    let (ledger, keyring) = keyring();
+    let made = Keyring::mint_key("new-1", true).unwrap();
+    assert!(ledger.keys().unwrap().iter().all(|key| key.id != made.id));
+    keyring.add_key(&made).unwrap();
+    assert_eq!(*keyring.find(&made.id).unwrap().unwrap(), made);
+    assert!(keyring.tenant("new-1").is_some());
+    assert!(keyring.add_key(&Keyring::mint_key("A", true).unwrap()).is_err());
 }
 
 #[test]
