@@ -152,9 +152,9 @@ impl Jail {
             set.map_err(|e| step("be as urgent as it was")(Errno::from_raw(e.raw_os_error())))?;
         }
         isolation::leave_stdout()?;
-        // The host is out of memory: one machine less, and not the fleet with all of them, which is larger.
-        std::fs::write("/proc/self/oom_score_adj", FIRST_TO_BE_KILLED)
-            .map_err(|e| JailError::file("be killed before others", &e))?;
+        // Where the host is out of memory: one machine less, and not the fleet with all of them, which is larger. It is for
+        // others' sake: where `/proc` cannot be written, a worker is no worse for it.
+        let _ = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_BE_KILLED);
         self.cores.take().map_err(step("have cores of its own"))?;
         setsid().map_err(step("start a session"))?;
         umask(Mode::S_IRWXG | Mode::S_IRWXO);

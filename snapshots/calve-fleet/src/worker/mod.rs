@@ -39,6 +39,10 @@ pub(crate) use watch::{Wake, Wanted};
 /// are slow, loaded ones slower; only a broken worker takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a newborn worker gives way. Where the processors are never free it would do so for ever, and shells are
+/// what the next requests need.
+const MEEK: Duration = Duration::from_secs(1);
+
 /// Whether somebody waits for a shell that is to be born.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Haste {
@@ -147,13 +151,23 @@ impl Worker {
     /// Waits until the shell is there that nobody waited for, and gives it the share of the processors that
     /// it is to have with content.
     pub(crate) fn grow_up(&mut self) -> Result<(), WorkerError> {
-        self.wait_shell()?;
-        Ok(self.limited.as_ref().map_or(Ok(()), Limited::take_its_share)?)
+        let meek = self.wait_shell_within(MEEK);
+        if let Some(limited) = &self.limited {
+            limited.take_its_share()?;
+        }
+        match meek {
+            Err(WorkerError::TimedOut { .. }) => self.wait_shell(),
+            done => done,
+        }
     }
 
     /// Waits until the shell is there.
     pub(crate) fn wait_shell(&mut self) -> Result<(), WorkerError> {
-        let wanted = Wanted::of_worker("become a shell");
+        self.wait_shell_within(PATIENCE)
+    }
+
+    fn wait_shell_within(&mut self, within: Duration) -> Result<(), WorkerError> {
+        let wanted = Wanted { within, ..Wanted::of_worker("become a shell") };
         while !self.shell_seen {
             self.wait(&wanted, None)?;
         }

@@ -1,8 +1,8 @@
-//! Births of worker processes, all from one thread.
+//! Births of worker processes, all from threads of our own.
 //!
 //! A worker asks the kernel to kill it when its parent dies (`PR_SET_PDEATHSIG`), and by "parent"
 //! the kernel means the *thread* that made it (prctl(2)). A machine must not die because an
-//! embedder's thread pool shrinks, so a thread of our own gives birth to all of them. It lives as
+//! embedder's thread pool shrinks, so threads of our own give birth to all of them. They live as
 //! long as anybody holds a [`Nursery`], which every worker does.
 //!
 //! What is started here is a launcher, which makes the worker as a child of this thread, says which process that is
@@ -26,12 +26,14 @@ use super::watch::wait_readable;
 use super::{Haste, PATIENCE};
 use crate::limits::Limiter;
 
-/// The thread that gives birth to workers. Cheap to clone.
+/// The threads that give birth to workers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Nursery {
     program: Arc<Path>,
     limiter: Arc<Limiter>,
-    births: Sender<Birth>,
+    /// One for births that somebody waits for, one for those that give way: these must not hold up those.
+    awaited: Sender<Birth>,
+    giving_way: Sender<Birth>,
 }
 
 /// A new worker process.
@@ -46,7 +48,6 @@ struct Birth {
     control: OwnedFd,
     stderr: OwnedFd,
     cgroup: Option<PathBuf>,
-    haste: Haste,
     reply: Sender<io::Result<Newborn>>,
 }
 
@@ -58,16 +59,21 @@ pub(crate) struct Apart {
 }
 
 impl Nursery {
-    /// Starts the thread; `program` is the path of calve-worker.
+    /// Starts the threads; `program` is the path of calve-worker.
     pub(crate) fn start(program: PathBuf, apart: Apart, limiter: Limiter) -> io::Result<Self> {
         let program: Arc<Path> = program.into();
-        let (births, inbox) = channel();
-        let path = program.clone();
-        std::thread::Builder::new()
-            .name("calve-nursery".into())
-            .stack_size(64 << 10)
-            .spawn(move || serve(&path, apart, &inbox))?;
-        Ok(Self { program, limiter: Arc::new(limiter), births })
+        let thread = |name: &str, haste| {
+            let (births, inbox) = channel();
+            let path = program.clone();
+            std::thread::Builder::new()
+                .name(name.into())
+                .stack_size(64 << 10)
+                .spawn(move || serve(&path, apart, haste, &inbox))?;
+            io::Result::Ok(births)
+        };
+        let awaited = thread("calve-nursery", Haste::Awaited)?;
+        let giving_way = thread("calve-nursery-2", Haste::None)?;
+        Ok(Self { program, limiter: Arc::new(limiter), awaited, giving_way })
     }
 
     /// Path of calve-worker.
@@ -91,55 +97,39 @@ impl Nursery {
     ) -> io::Result<Newborn> {
         let gone = || io::Error::other("the fleet's thread has ended");
         let (reply, answer) = channel();
-        self.births.send(Birth { control, stderr, cgroup, haste, reply }).map_err(|_| gone())?;
+        let births = match haste {
+            Haste::Awaited => &self.awaited,
+            Haste::None => &self.giving_way,
+        };
+        births.send(Birth { control, stderr, cgroup, reply }).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
 
-fn serve(program: &Path, apart: Apart, inbox: &Receiver<Birth>) {
-    let urgency = Urgency::new(apart.isolation);
-    for Birth { control, stderr, cgroup, haste, reply } in inbox {
-        let born =
-            urgency.during(haste, |nice| spawn(program, apart, cgroup, nice, control, stderr));
+fn serve(program: &Path, apart: Apart, haste: Haste, inbox: &Receiver<Birth>) {
+    let usual = if haste == Haste::None { give_way(apart.isolation) } else { None };
+    for Birth { control, stderr, cgroup, reply } in inbox {
         // Whoever asked may have given up: then the worker ends with its control socket.
-        let _ = reply.send(born);
+        let _ = reply.send(spawn(program, apart, cgroup, usual, control, stderr));
     }
 }
 
-/// How nice (sched(7)) this thread is, which a launcher inherits: most of a birth is the launcher's, and it is in no cgroup
-/// of its own. The worker ends that when it is in its cgroup (`calve_jail::Jail::nice`).
-struct Urgency {
-    /// None where niceness cannot be taken back, so that workers would be nice for ever.
-    usual: Option<i32>,
-}
-
-impl Urgency {
+/// Makes this thread as nice (sched(7)) as can be, and with it every launcher, which inherits that: most of a birth is the
+/// launcher's, and it is in no cgroup of its own. Returns how nice the worker is to be when it is in its cgroup
+/// (`calve_jail::Jail::nice`); none where it could not take that back, so that nothing has changed.
+fn give_way(isolation: Isolation) -> Option<i32> {
     /// The most there is.
     const NICEST: i32 = 19;
-
-    fn new(isolation: Isolation) -> Self {
-        // In a user namespace before it is in its cgroup, where it has no privileges of the host's.
-        if isolation == Isolation::Own {
-            return Self { usual: None };
-        }
-        // Whoever may be less nice than he is (`CAP_SYS_NICE`, `RLIMIT_NICE`) may be as nice as before, too.
-        let tried = getpriority_process(None).and_then(|usual| {
-            setpriority_process(None, usual - 1)?;
-            setpriority_process(None, usual)?;
-            Ok(usual)
-        });
-        Self { usual: tried.ok() }
+    // In a user namespace before it is in its cgroup, where it has no privileges of the host's.
+    if isolation == Isolation::Own {
+        return None;
     }
-
-    /// Does something with this haste, which is told how nice to be afterwards, if that is not as it is.
-    fn during<T>(&self, haste: Haste, act: impl FnOnce(Option<i32>) -> T) -> T {
-        let Some(usual) = self.usual.filter(|_| haste == Haste::None) else { return act(None) };
-        // It has been tried. What fails all the same makes births slow, no more.
-        let _ = setpriority_process(None, Self::NICEST);
-        let done = act(Some(usual));
-        let _ = setpriority_process(None, usual);
-        done
-    }
+    let usual = getpriority_process(None).ok()?;
+    // Whoever may be less nice than he is (`CAP_SYS_NICE`, `RLIMIT_NICE`) may be as nice as before, too.
+    setpriority_process(None, usual - 1).ok()?;
+    // Both are upwards, which everybody may.
+    let _ = setpriority_process(None, usual);
+    setpriority_process(None, NICEST).ok().map(|()| usual)
 }
 
 /// No `pre_exec` and no working directory: those would make the standard library fork, which
