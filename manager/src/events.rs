@@ -26,8 +26,9 @@
 //! written in the transaction of its messages, so a tick, a row, and a version of a file become one message each however
 //! often the host is killed (`take` has the one exception). What follows after the message is the queue's.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
@@ -98,6 +99,9 @@ pub struct Events {
     registry: registry::Registry,
     /// Sources have been added, changed or removed.
     changed: Notify,
+    /// Tenants for whom somebody looks at a table that is to be a source: one look each, since a database may be made to
+    /// keep whoever opens it.
+    looking: Mutex<HashSet<String>>,
 }
 
 impl Events {
@@ -108,7 +112,8 @@ impl Events {
     /// When the ledger cannot be read.
     pub fn open(parts: Parts) -> Result<Arc<Self>, LedgerError> {
         let registry = registry::Registry::open(&*parts.ledger)?;
-        Ok(Arc::new(Self { parts, registry, changed: Notify::new() }))
+        let looking = Mutex::default();
+        Ok(Arc::new(Self { parts, registry, changed: Notify::new(), looking }))
     }
 
     /// Reads the sources again: to be called when a function has been removed, which its sources go with. Blocks.

@@ -1,6 +1,7 @@
 //! Creates, changes and removes sources, for a caller. Everything here blocks.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 
@@ -64,6 +65,30 @@ impl From<Unmade> for ApiError {
             Unmade::Ledger(error) => internal(&error),
         }
     }
+}
+
+/// A look at a tenant's table, until this is dropped.
+struct Look<'a> {
+    looking: &'a Mutex<HashSet<String>>,
+    tenant: &'a str,
+}
+
+impl<'a> Look<'a> {
+    /// None while there is another for this tenant.
+    fn begin(looking: &'a Mutex<HashSet<String>>, tenant: &'a str) -> Option<Self> {
+        let is_first = tenants(looking).insert(tenant.to_owned());
+        is_first.then_some(Self { looking, tenant })
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        tenants(self.looking).remove(self.tenant);
+    }
+}
+
+fn tenants(looking: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    looking.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Events {
@@ -202,7 +227,13 @@ impl Events {
     /// row that comes after that is new.
     fn rows_before(&self, caller: &Caller, kind: &Kind) -> Result<Option<i64>, ApiError> {
         let Kind::Table { database, table, existing: false } = kind else { return Ok(None) };
-        self.last_row(&caller.tenant, database, table).map_err(|error| match error {
+        let Some(look) = Look::begin(&self.looking, &caller.tenant) else {
+            let text = "Another table of yours is being looked at: try again";
+            return Err(ApiError::conflict(text));
+        };
+        let last = self.last_row(&caller.tenant, database, table);
+        drop(look);
+        last.map_err(|error| match error {
             Some(error) => {
                 let table = format!("{database}/{table}");
                 tracing::info!(
