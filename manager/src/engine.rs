@@ -1,7 +1,6 @@
 //! What runs functions. The host knows it by these traits alone, so that its decisions can be tested without machines.
 
 mod fleet;
-mod habits;
 
 pub(crate) use fleet::chain;
 pub use fleet::{FleetEngine, Images};

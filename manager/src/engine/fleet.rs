@@ -1,9 +1,11 @@
 //! The fleet as an engine: snapshots of one store, machines of one fleet.
 
 mod bases;
+mod habits;
+mod open;
 mod unopened;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +21,8 @@ use calve_snapshots::Store;
 use serde_json::json;
 
 use self::bases::Bases;
+use self::open::{Open, Pupil, lock};
 use self::unopened::unopened;
-use super::habits::Habits;
 use super::{
     Answer, Blueprint, BuildFailure, Call, CollectError, Engine, EngineError, FunctionFailure,
     Instance, Killer, Need,
@@ -57,8 +59,6 @@ pub trait Images: Send + Sync + 'static {
     ) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
-/// Most snapshots that are held open; each takes a few descriptors.
-const MOST_OPEN: usize = 256;
 /// Shells of a shape that wait for content at the highest demand.
 const MOST_SHELLS: usize = 8;
 /// How often to look whether another process has built a runtime.
@@ -76,21 +76,6 @@ pub struct FleetEngine {
     building: Mutex<()>,
     /// The runtimes that builds stand on.
     bases: Bases,
-}
-
-/// Snapshots that were opened.
-#[derive(Default)]
-struct Open {
-    uses: u64,
-    snapshots: HashMap<String, Opened>,
-}
-
-/// A snapshot that was opened.
-struct Opened {
-    /// The number of the use that was last.
-    used: u64,
-    frozen: Arc<Frozen>,
-    habits: Habits,
 }
 
 impl FleetEngine {
@@ -230,36 +215,6 @@ impl Engine for FleetEngine {
     }
 }
 
-fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Open {
-    fn find(&mut self, name: &str) -> Option<Arc<Frozen>> {
-        self.uses += 1;
-        let opened = self.snapshots.get_mut(name)?;
-        opened.used = self.uses;
-        Some(opened.frozen.clone())
-    }
-
-    /// The habits of a snapshot's calls, if it is still the one that was opened then.
-    fn habits(&mut self, name: &str, frozen: &Arc<Frozen>) -> Option<&mut Opened> {
-        self.snapshots.get_mut(name).filter(|opened| Arc::ptr_eq(&opened.frozen, frozen))
-    }
-
-    /// Adds one, in the place of the one whose last use is longest ago, if there are many.
-    fn add(&mut self, name: &str, frozen: &Arc<Frozen>) {
-        if self.snapshots.len() >= MOST_OPEN {
-            let oldest = self.snapshots.iter().min_by_key(|(_, opened)| opened.used);
-            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-                self.snapshots.remove(&oldest);
-            }
-        }
-        let opened = Opened { used: self.uses, frozen: frozen.clone(), habits: Habits::default() };
-        self.snapshots.insert(name.to_owned(), opened);
-    }
-}
-
 /// A clone of a snapshot.
 struct CloneInstance {
     clone: Clone,
@@ -273,33 +228,6 @@ impl CloneInstance {
     fn new(clone: Clone, pupil: Option<Pupil>) -> Result<Self, EngineError> {
         let process = clone.process().map_err(|e| EngineError::Machine(e.into()))?;
         Ok(Self { clone, process: Arc::new(process), calls: 0, pupil })
-    }
-}
-
-/// Whoever learns from a clone what the calls of its version touch.
-struct Pupil {
-    open: Arc<Mutex<Open>>,
-    name: String,
-    /// What the clone is of.
-    frozen: Arc<Frozen>,
-}
-
-impl Pupil {
-    /// Looks at what a clone has touched, if that is not known by now.
-    fn learn(&self, clone: &Clone) {
-        let wanted = |opened: &mut Opened| !opened.habits.are_known();
-        if !lock(&self.open).habits(&self.name, &self.frozen).is_some_and(wanted) {
-            return;
-        }
-        // Where it cannot be looked at, all calls are as slow as the first.
-        let Ok(touched) = clone.workset() else { return };
-        let opened = &mut lock(&self.open);
-        let common = opened.habits(&self.name, &self.frozen);
-        let Some(common) = common.and_then(|opened| opened.habits.see(touched)) else { return };
-        let Ok(taught) = self.frozen.with_workset(&common) else { return };
-        if let Some(opened) = opened.habits(&self.name, &self.frozen) {
-            opened.frozen = Arc::new(taught);
-        }
     }
 }
 
