@@ -43,7 +43,7 @@ pub enum CodeError {
     /// It is a file.
     #[error("code folder {} is a file: name the folder it is in", .0.display())]
     NotAFolder(PathBuf),
-    /// It holds no file.
+    /// It holds no file and no symlink.
     #[error("code folder {} is empty: put the function's files into it", .0.display())]
     Empty(PathBuf),
     /// Something in it, or the folder itself, cannot be read.
@@ -91,6 +91,18 @@ pub enum CodeError {
     #[error("code folder {} holds more than {limit} files: leave out what the function does not need", path.display())]
     TooMany {
         /// The folder.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// It has too many entries together with its layers.
+    #[error(
+        "the function and its layers hold more than {limit} files together, with {}: leave out what the function does not \
+         need",
+        path.display()
+    )]
+    TooManyTogether {
+        /// The folder with which it became too much.
         path: PathBuf,
         /// The limit.
         limit: u64,
@@ -177,6 +189,7 @@ fn stage(
 fn together(error: CodeError) -> CodeError {
     match error {
         CodeError::TooLarge { path, limit } => CodeError::TooLargeTogether { path, limit },
+        CodeError::TooMany { path, limit } => CodeError::TooManyTogether { path, limit },
         other => other,
     }
 }

@@ -126,6 +126,10 @@ pub struct Version {
     pub update: Update,
     /// Changes with every change (a UUID).
     pub revision: String,
+    /// Changes where the code or the configuration of its machines does (a UUID), and not where the same is built anew. Empty in
+    /// documents of before there was one.
+    #[serde(default)]
+    pub lineage: String,
     /// When it was last changed.
     pub modified: Millis,
     /// The snapshot that calls are answered from: of the last build that succeeded, which during an update is the one before.
@@ -148,6 +152,17 @@ pub struct Snapshot {
     pub memory_mib: u32,
     /// The longest call, seconds.
     pub timeout_s: u32,
+    /// The lineage of the version that it was built from.
+    #[serde(default)]
+    pub lineage: String,
+}
+
+impl Snapshot {
+    /// What stays when the snapshot is lost and the same is built anew. Of one from before there were lineages: its name, which
+    /// [the version inherits](Version::lineage) when that happens.
+    pub fn lineage(&self) -> &str {
+        if self.lineage.is_empty() { &self.name } else { &self.lineage }
+    }
 }
 
 /// What a version is configured as. Field names are those of AWS Lambda.

@@ -24,6 +24,13 @@ fn damaged() -> (TestHost, Client, String) {
     (host, client, snapshot)
 }
 
+/// A call finds that its snapshot is lost. It is answered before the build is done, which could be first otherwise.
+fn find_lost(host: &TestHost, client: &Client) {
+    host.engine.with(|world| world.hold_builds = true);
+    client.invoke("f", &json!({})).expect(502);
+    host.engine.with(|world| world.hold_builds = false);
+}
+
 #[test]
 fn a_snapshot_that_is_damaged_is_built_anew() {
     let (host, client, snapshot) = damaged();
@@ -67,7 +74,7 @@ fn one_that_cannot_be_built_anew_fails_with_the_reason_and_is_left_at_that() {
     let (host, client, _) = damaged();
     let failure = BuildFailure { code: "FunctionError".into(), reason: "it raised".into() };
     host.engine.with(|world| world.failure = Some(failure));
-    client.invoke("f", &json!({})).expect(502);
+    find_lost(&host, &client);
     let configuration = client.wait_until_settled("f");
     assert_eq!(
         (&configuration["State"], &configuration["StateReason"]),
@@ -89,7 +96,7 @@ fn one_that_cannot_be_built_anew_fails_with_the_reason_and_is_left_at_that() {
 fn what_was_built_and_cannot_be_opened_is_a_build_that_has_failed() {
     let (host, client, _) = damaged();
     host.engine.with(|world| world.spoil_builds = true);
-    client.invoke("f", &json!({})).expect(502);
+    find_lost(&host, &client);
     let configuration = client.wait_until_settled("f");
     assert_eq!(configuration["State"], "Failed");
     let reason = configuration["StateReason"].as_str().unwrap();
@@ -146,4 +153,25 @@ fn what_is_kept_ready_is_restored_though_nobody_calls_it() {
     assert_eq!(client.invoke("f:1", &json!({})).expect(200).header("x-calve-start"), "warm");
     // The other version is found when it is called.
     client.invoke("f", &json!({})).expect(502);
+}
+
+#[test]
+fn work_that_was_done_is_not_done_again_by_what_was_built_anew() {
+    let (host, client, _) = damaged();
+    let key = [("x-calve-idempotency-key", "k-1")];
+    find_lost(&host, &client);
+    client.wait_until_active("f");
+    let first = client.invoke_with("f", &json!({}), &key).expect(200).json();
+    host.engine.with(common::World::damage_all);
+    find_lost(&host, &client);
+    client.wait_until_active("f");
+    let calls = || host.engine.with(|world| world.calls.len());
+    let before = calls();
+    assert_eq!(client.invoke_with("f", &json!({}), &key).expect(200).json(), first);
+    assert_eq!(calls(), before);
+    // What is deployed is other work, also where it is the same code.
+    client.update_code("f", "one").expect(200);
+    client.wait_until_settled("f");
+    client.invoke_with("f", &json!({}), &key).expect(200);
+    assert_eq!(calls(), before + 1);
 }

@@ -32,6 +32,7 @@ pub(super) struct Stage<'a> {
     bytes: u64,
     entries: u64,
     files: u64,
+    links: u64,
 }
 
 /// A folder that is being copied.
@@ -44,7 +45,7 @@ struct Way<'a> {
 impl<'a> Stage<'a> {
     /// Nothing is copied yet.
     pub(super) fn new(limits: Limits, progress: &'a mut dyn Progress) -> Self {
-        Self { limits, progress, bytes: 0, entries: 0, files: 0 }
+        Self { limits, progress, bytes: 0, entries: 0, files: 0, links: 0 }
     }
 
     /// Copies `from` to `to`, over what an earlier copy has left there; the number of regular files. Folders are merged.
@@ -58,7 +59,7 @@ impl<'a> Stage<'a> {
             }
             Err(source) => return Err(unreadable(from)(source)),
         }
-        let before = self.files;
+        let (before, links) = (self.files, self.links);
         let mut folders = vec![PathBuf::new()];
         // Not recursive: how deep a folder goes is the tenant's choice.
         while let Some(folder) = folders.pop() {
@@ -68,7 +69,8 @@ impl<'a> Stage<'a> {
                 return Err(CommandError::Interrupted.into());
             }
         }
-        if self.files == before {
+        // Symlinks alone are something, too: a layer may give other names to what another one has.
+        if self.files == before && self.links == links {
             return Err(CodeError::Empty(from.to_owned()));
         }
         Ok(self.files - before)
@@ -102,6 +104,7 @@ impl<'a> Stage<'a> {
                 let target = way.to.join(name);
                 make_way(&target)?;
                 symlink(link, &target).map_err(in_file("create", &target))?;
+                self.links += 1;
             } else if kind.is_file() {
                 self.file(way, &path, &way.to.join(name))?;
             } else {

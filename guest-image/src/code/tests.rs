@@ -290,3 +290,28 @@ fn a_function_and_its_layers_share_one_limit() {
     let error = layered(&code, &[&layer], limits(10)).unwrap_err();
     assert!(matches!(&error, CodeError::Empty(path) if *path == layer.code()), "{error}");
 }
+
+#[test]
+fn a_function_and_its_layers_share_one_number_of_entries() {
+    let (code, layer) = (Folder::new(), Folder::new());
+    code.write("app.py", "");
+    layer.write("x", "");
+    let limits = |entries| Limits { entries, ..Limits::default() };
+    layered(&code, &[&layer], limits(2)).unwrap();
+    let error = layered(&code, &[&layer], limits(1)).unwrap_err();
+    assert!(matches!(error, CodeError::TooManyTogether { limit: 1, .. }), "{error}");
+    assert!(error.to_string().contains("its layers hold more than 1 files together"), "{error}");
+    let error = layered(&code, &[&layer], limits(0)).unwrap_err();
+    assert!(matches!(error, CodeError::TooMany { limit: 0, .. }), "{error}");
+}
+
+#[test]
+fn symlinks_alone_are_a_layer() {
+    let (lower, upper) = (Folder::new(), Folder::new());
+    lower.write("libx.so.1", "");
+    symlink("libx.so.1", upper.code().join("libx.so")).unwrap();
+    let wanted = [("libx.so", "-> libx.so.1"), ("libx.so.1", "")];
+    assert_eq!(merged(&[&lower, &upper]), expected(&wanted));
+    let image = upper.build().unwrap();
+    assert_eq!(image.files, 0);
+}

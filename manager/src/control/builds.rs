@@ -37,7 +37,8 @@ impl Plan {
     /// The snapshot that the build makes, by its name in the store.
     pub fn snapshot(&self, name: impl Into<String>) -> Snapshot {
         let Configuration { memory_mib, timeout_s, .. } = self.version.configuration;
-        Snapshot { name: name.into(), memory_mib, timeout_s }
+        let lineage = self.version.lineage.clone();
+        Snapshot { name: name.into(), memory_mib, timeout_s, lineage }
     }
 }
 

@@ -48,6 +48,7 @@ impl Control {
                 state: State::Pending,
                 update: Update::Successful,
                 revision: state::revision(),
+                lineage: state::revision(),
                 modified: now(),
                 snapshot: None,
             };

@@ -32,7 +32,7 @@ mod tests;
 /// is one document in the ledger, so that their number has to have an end.
 const VERSIONS_MOST: usize = 500;
 
-/// A revision that there has not been yet.
+/// A revision, or a lineage, that there has not been yet.
 pub(crate) fn revision() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -100,6 +100,7 @@ pub(crate) fn check_revision(wanted: Option<&str>, present: &str) -> Result<(), 
 /// Notes a change that needs a new snapshot. What answers calls goes on doing so.
 pub(crate) fn begin(version: &mut Version, now: Millis) {
     touch(version, now);
+    version.lineage = revision();
     version.update = Update::InProgress;
     if version.state != State::Active {
         version.state = State::Pending;
@@ -138,12 +139,16 @@ pub(crate) fn finish(
 }
 
 /// Notes that a snapshot cannot be opened any more; whether calls were answered from it. Its version is to be built anew,
-/// as a revision of its own, so that nothing takes the snapshot of before for the new one. A build of another revision
-/// that is under way will do as well.
+/// as a revision of its own, so that nothing takes the snapshot of before for the new one. It is the same work as before all
+/// the same: its lineage stays, by which its records are found. A build of another revision that is under way will do as well.
 pub(crate) fn lose(function: &mut Function, snapshot: &str) -> bool {
     let mut all = std::iter::once(&mut function.latest).chain(function.versions.values_mut());
     let found = all.find(|version| version.snapshot.as_ref().is_some_and(|s| s.name == snapshot));
     let Some(version) = found else { return false };
+    // After an update that failed, what is built anew is not what the snapshot was made from.
+    if version.lineage.is_empty() && version.update == Update::Successful {
+        snapshot.clone_into(&mut version.lineage);
+    }
     version.snapshot = None;
     version.state = State::Restoring;
     if version.update != Update::InProgress {
@@ -179,6 +184,7 @@ pub(crate) fn publish(
         state: State::Pending,
         update: Update::Successful,
         revision: revision(),
+        lineage: revision(),
         modified: now,
         snapshot: None,
     };

@@ -116,7 +116,8 @@ fn caller(tenant: &str, account: &str) -> Caller {
 
 /// A snapshot of that name.
 pub(crate) fn snapshot(name: &str) -> Snapshot {
-    Snapshot { name: name.to_owned(), memory_mib: 128, timeout_s: 3 }
+    let lineage = format!("of {name}");
+    Snapshot { name: name.to_owned(), memory_mib: 128, timeout_s: 3, lineage }
 }
 
 /// The least that a function has to have.

@@ -183,7 +183,9 @@ fn position(
 ) -> Result<Option<i64>, Undelivered> {
     let text = events.parts.ledger.position(&live.source.id)?;
     let position = serde_json::from_str::<Position>(&text).ok();
-    let position = position.filter(|it| it.database == database && it.table == table);
+    // As SQLite has it: in whatever case a table's name is written, it is the same one.
+    let is_same = |it: &Position| it.database == database && it.table.eq_ignore_ascii_case(table);
+    let position = position.filter(is_same);
     Ok(position.map(|it| it.after).max(live.settings.after))
 }
 
@@ -219,7 +221,8 @@ fn message(events: &Events, live: &Live, row: Row) -> Message {
         Kind::Table { database, table, .. } => (database.as_str(), table.as_str()),
         _ => ("", ""),
     };
-    let parts = [database.as_bytes(), table.as_bytes(), &row.rowid.to_be_bytes()];
+    let lower = table.to_ascii_lowercase();
+    let parts = [database.as_bytes(), lower.as_bytes(), &row.rowid.to_be_bytes()];
     let id = Identity::of(&source.id, &parts).id();
     let mut told = json!({
         "database": database,

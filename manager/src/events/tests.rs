@@ -176,6 +176,7 @@ fn function(tenant: &str, name: &str) -> Function {
             state: State::Active,
             update: Update::Successful,
             revision: String::new(),
+            lineage: String::new(),
             modified: 0,
             snapshot: None,
         },

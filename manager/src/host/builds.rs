@@ -123,13 +123,8 @@ impl Host {
     /// Builds a version and says what came of it.
     fn build(&self, job: &BuildJob, plan: &Plan) -> Built {
         let name = snapshot_name(job, plan);
-        let configuration = &plan.version.configuration;
         let built = self.try_build(job, plan, &name).and_then(|()| self.try_open(&name));
-        let result = built.map(|()| Snapshot {
-            name: name.clone(),
-            memory_mib: configuration.memory_mib,
-            timeout_s: configuration.timeout_s,
-        });
+        let result = built.map(|()| plan.snapshot(&*name));
         let failed = result.as_ref().err().cloned();
         self.metrics.record_build(match &failed {
             None => BuildOutcome::Ok,

@@ -24,8 +24,9 @@ pub struct Work<'a> {
     pub tenant: &'a str,
     /// Which function.
     pub function: &'a str,
-    /// The snapshot that would answer: another code or configuration has another.
-    pub snapshot: &'a str,
+    /// The lineage of the snapshot that would answer: another code or configuration has another. Not the snapshot's name: one
+    /// that was lost and built anew has the records of before.
+    pub lineage: &'a str,
     /// Environment variables of the version.
     pub environment: &'a BTreeMap<String, String>,
     /// Names of the resources that it depends on. With others it is other work: calls of before and after a change of
@@ -68,7 +69,7 @@ impl Key {
         for field in [DOMAIN, work.tenant.as_bytes(), work.function.as_bytes()] {
             add(field);
         }
-        add(work.snapshot.as_bytes());
+        add(work.lineage.as_bytes());
         add(&(work.environment.len() as u64).to_le_bytes());
         for (name, value) in work.environment {
             add(name.as_bytes());

@@ -97,12 +97,12 @@ fn now() -> Millis {
     1_000_000 + u64::try_from(since.as_millis()).unwrap()
 }
 
-/// A call of `tenant/f` in a snapshot.
-fn call_of(tenant: &str, snapshot: &str, event: &str, resources: &[&str]) -> Request {
+/// A call of `tenant/f` in a snapshot of that lineage.
+fn call_of(tenant: &str, lineage: &str, event: &str, resources: &[&str]) -> Request {
     let resources: Vec<_> = resources.iter().map(|&name| name.to_owned()).collect();
     let environment = BTreeMap::new();
     let work =
-        Work { tenant, function: "f", snapshot, environment: &environment, resources: &resources };
+        Work { tenant, function: "f", lineage, environment: &environment, resources: &resources };
     Request {
         tenant: tenant.into(),
         function: "f".into(),
@@ -149,6 +149,7 @@ fn function(tenant: &str) -> Function {
         state: State::Active,
         update: Update::Successful,
         revision: "r".into(),
+        lineage: "l".into(),
         modified: 1,
         snapshot: None,
     };

@@ -71,7 +71,7 @@ async fn key(
     invocation: &Invocation,
 ) -> Result<Key, ApiError> {
     let function = target.function.clone();
-    let (snapshot, resources) = (target.snapshot.name.clone(), idempotency.resources.clone());
+    let (snapshot, resources) = (target.snapshot.clone(), idempotency.resources.clone());
     let (own, event) = (invocation.key.clone(), invocation.event.clone());
     let number = target.version.parse().ok();
     let work = move || {
@@ -80,7 +80,7 @@ async fn key(
         let work = Work {
             tenant: &function.tenant,
             function: &function.name,
-            snapshot: &snapshot,
+            lineage: snapshot.lineage(),
             environment: &version.configuration.environment,
             resources: &resources,
         };

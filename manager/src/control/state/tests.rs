@@ -138,3 +138,35 @@ fn what_is_lost_during_an_update_waits_for_that() {
     assert!(finish(&mut function.latest, &second, Err(failure())));
     assert!(matches!(function.latest.state, State::Failed { .. }));
 }
+
+#[test]
+fn what_is_built_anew_is_the_same_work() {
+    let mut function = function();
+    let first = function.latest.revision.clone();
+    let lineage = function.latest.lineage.clone();
+    assert!(!lineage.is_empty());
+    finish(&mut function.latest, &first, Ok(snapshot("s")));
+    assert!(lose(&mut function, "s"));
+    assert_eq!(function.latest.lineage, lineage);
+    touch(&mut function.latest, 1);
+    assert_eq!(function.latest.lineage, lineage);
+    // What is deployed is work of its own, also where nothing has changed.
+    begin(&mut function.latest, 1);
+    assert_ne!(function.latest.lineage, lineage);
+    publish(&mut function, None, 1).unwrap();
+    assert_ne!(function.versions[&1].lineage, function.latest.lineage);
+}
+
+#[test]
+fn what_has_no_lineage_yet_goes_by_the_name_of_its_snapshot() {
+    let old = Snapshot { lineage: String::new(), ..snapshot("s") };
+    assert_eq!((old.lineage(), snapshot("s").lineage()), ("s", "of s"));
+    let mut function = function();
+    let first = function.latest.revision.clone();
+    finish(&mut function.latest, &first, Ok(old));
+    function.latest.lineage = String::new();
+    let mut failed = function.clone();
+    failed.latest.update = Update::Failed { code: String::new(), reason: String::new() };
+    assert!(lose(&mut function, "s") && lose(&mut failed, "s"));
+    assert_eq!((&*function.latest.lineage, &*failed.latest.lineage), ("s", ""));
+}

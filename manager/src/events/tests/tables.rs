@@ -190,6 +190,24 @@ fn another_table_begins_anew() {
 }
 
 #[test]
+fn a_table_is_the_same_in_whatever_case_its_name_is_written() {
+    let host = Host::new();
+    let live = host.table(ALL_ORDERS);
+    host.write("CREATE TABLE orders (what); INSERT INTO orders VALUES (1);");
+    assert_eq!(host.look(&live, &mut Memory::default()), Looked::All);
+    host.acknowledge_all();
+    let kind = serde_json::from_str(&ALL_ORDERS.replace("orders", "Orders")).unwrap();
+    let change = Change { kind: Some(kind), ..Change::default() };
+    host.events.update(&caller("a"), &live.source.id, change).unwrap();
+    let live = host.events.registry.hold()[&live.source.id].clone();
+    assert_eq!(host.look(&live, &mut Memory::default()), Looked::All);
+    assert!(host.bodies().is_empty());
+    host.write("INSERT INTO orders VALUES (2)");
+    assert_eq!(host.look(&live, &mut Memory::default()), Looked::All);
+    assert_eq!(host.rowids(), [2]);
+}
+
+#[test]
 fn a_table_waits_while_its_function_has_too_much_to_do() {
     let host = Host::new();
     let live = host.table(ORDERS);
@@ -349,4 +367,22 @@ fn every_row_is_one_message_however_often_the_host_is_killed() {
     serve(&host.ledger, &mut seen);
     assert!(seen.keys().copied().eq(1..=seen.len().try_into().unwrap()));
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+}
+
+/// A database may be made to keep whoever opens it: that is one thread of a tenant, however often it asks.
+#[test]
+fn one_table_of_a_tenant_is_looked_at_before_it_is_a_source() {
+    let host = Host::new();
+    let draft = || Draft {
+        function: "f".into(),
+        enabled: true,
+        kind: serde_json::from_str(ORDERS).unwrap(),
+    };
+    let looking = || host.events.looking.lock().unwrap();
+    looking().insert("a".to_owned());
+    let refused = host.events.create(&caller("a"), draft()).unwrap_err();
+    assert_eq!(refused.name, "ResourceConflictException");
+    looking().clear();
+    host.events.create(&caller("a"), draft()).unwrap();
+    assert!(looking().is_empty());
 }

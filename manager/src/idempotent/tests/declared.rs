@@ -53,12 +53,12 @@ fn every_part_of_the_work_is_in_its_key() {
     let (one, other) = (some("a", "bc"), some("ab", "c"));
     let names = ["a".to_owned(), "b".to_owned()];
     let base =
-        Work { tenant: "t", function: "f", snapshot: "s", environment: &none, resources: &[] };
+        Work { tenant: "t", function: "f", lineage: "s", environment: &none, resources: &[] };
     let works = [
         base,
         Work { tenant: "tf", function: "", ..base },
         Work { function: "g", ..base },
-        Work { snapshot: "s2", ..base },
+        Work { lineage: "s2", ..base },
         Work { environment: &one, ..base },
         Work { environment: &other, ..base },
         Work { resources: &names, ..base },

@@ -127,8 +127,8 @@ async fn results_run_out() {
 async fn a_callers_key_hits_whatever_the_event() {
     let host = Host::new();
     let environment = BTreeMap::new();
-    let (tenant, function, snapshot, resources) = ("acme", "f", "s1", &[]);
-    let work = Work { tenant, function, snapshot, environment: &environment, resources };
+    let (tenant, function, lineage, resources) = ("acme", "f", "s1", &[]);
+    let work = Work { tenant, function, lineage, environment: &environment, resources };
     let request = |key: &[u8]| Request {
         key: Key::of_caller(work, &OwnKey::parse(key).unwrap()),
         ..call("any", &[])

@@ -41,6 +41,7 @@ fn function(tenant: &str, name: &str) -> Function {
         state: State::Pending,
         update: Update::InProgress,
         revision: "r".into(),
+        lineage: "l".into(),
         modified: 1,
         snapshot: None,
     };

@@ -132,6 +132,8 @@ fn available_mib() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// The file that packages install has every setting as a comment, but for those that their unit gives.
@@ -143,7 +145,17 @@ mod tests {
         let set = lines.filter(|line| !line.starts_with(' ') && line.contains(" = "));
         let set: Vec<_> = set.collect();
         let file: File = toml::from_str(&set.join("\n")).unwrap();
-        assert_eq!((set.len(), file.listen), (9, Some(LISTEN)));
-        assert!(file.data.is_none() && file.first_key.is_none());
+        assert_eq!(file.listen, Some(LISTEN));
+        let names = set.iter().filter_map(|line| line.split(" = ").next());
+        let names: BTreeSet<_> = names.chain(["data", "first-key"]).collect();
+        let refusal = toml::from_str::<File>("unheard-of = 1").unwrap_err();
+        assert_eq!(names, known(refusal.message()));
+        assert_eq!(names.len(), set.len() + 2, "each once, and not what the unit gives");
+    }
+
+    /// The fields of the file, by what serde says where there is another.
+    fn known(refusal: &str) -> BTreeSet<&str> {
+        let (_, known) = refusal.split_once("expected one of").unwrap();
+        known.split('`').skip(1).step_by(2).collect()
     }
 }
