@@ -104,12 +104,14 @@ fn version(n: usize, number: Option<u32>) -> Version {
         state: State::Active,
         update: Update::Successful,
         revision: revision(n),
+        lineage: revision(n),
         modified: MADE,
         snapshot: Some(Snapshot {
             name: format!("fn.{n:032x}{:>8}", number.map_or(LATEST.into(), |n| n.to_string()))
                 .replace([' ', '$'], "0"),
             memory_mib: 128,
             timeout_s: 3,
+            lineage: revision(n),
         }),
     }
 }
