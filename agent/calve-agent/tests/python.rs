@@ -179,8 +179,10 @@ last = 0
 def draw():
     global last
     while True:
+        # Before it draws: between a draw and a look at the clock, it may be stopped and frozen.
+        now = time.monotonic_ns()
         if random.getrandbits(64) == known.getrandbits(64):
-            last = time.monotonic_ns()
+            last = now
 
 threading.Thread(target=draw, daemon=True).start()
 
