@@ -150,15 +150,15 @@ fn check_folder(folder: &str) -> Result<(), ApiError> {
     }
     Err(ApiError::invalid(format!(
         "a folder is 1 to {DEEPEST} names with / between them; a name has 1 to {LONGEST_NAME} letters, digits, -, _ and \
-         ., and does not begin with ."
+         dots, and does not begin with a dot"
     )))
 }
 
 fn check_table(database: &str, table: &str) -> Result<(), ApiError> {
     if !is_file_name(database) {
         return Err(ApiError::invalid(format!(
-            "a database is a file right in the tenant's folder: 1 to {LONGEST_NAME} letters, digits, -, _ and ., not \
-             beginning with ."
+            "`{database}` is no database: that is a file right in the tenant's folder, 1 to {LONGEST_NAME} letters, \
+             digits, -, _ and dots, the first of them no dot"
         )));
     }
     // SQLite's own begin like this.
