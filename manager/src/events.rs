@@ -26,13 +26,13 @@
 //! written in the transaction of its messages, so a tick, a row, and a version of a file become one message each however
 //! often the host is killed (`take` has the one exception). What follows after the message is the queue's.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 pub use crate::clock::Clock;
+use crate::held::Holds;
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::{Function, Millis};
 
@@ -101,7 +101,7 @@ pub struct Events {
     changed: Notify,
     /// Tenants for whom somebody looks at a table that is to be a source: one look each, since a database may be made to
     /// keep whoever opens it.
-    looking: Mutex<HashSet<String>>,
+    looking: Holds<String>,
 }
 
 impl Events {
@@ -112,7 +112,7 @@ impl Events {
     /// When the ledger cannot be read.
     pub fn open(parts: Parts) -> Result<Arc<Self>, LedgerError> {
         let registry = registry::Registry::open(&*parts.ledger)?;
-        let looking = Mutex::default();
+        let looking = Holds::default();
         Ok(Arc::new(Self { parts, registry, changed: Notify::new(), looking }))
     }
 

@@ -32,6 +32,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod events;
 mod full;
+mod held;
 pub mod host;
 pub mod idempotent;
 pub mod invoke;

@@ -1,7 +1,6 @@
 //! Creates, changes and removes sources, for a caller. Everything here blocks.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -65,30 +64,6 @@ impl From<Unmade> for ApiError {
             Unmade::Ledger(error) => internal(&error),
         }
     }
-}
-
-/// A look at a tenant's table, until this is dropped.
-struct Look<'a> {
-    looking: &'a Mutex<HashSet<String>>,
-    tenant: &'a str,
-}
-
-impl<'a> Look<'a> {
-    /// None while there is another for this tenant.
-    fn begin(looking: &'a Mutex<HashSet<String>>, tenant: &'a str) -> Option<Self> {
-        let is_first = tenants(looking).insert(tenant.to_owned());
-        is_first.then_some(Self { looking, tenant })
-    }
-}
-
-impl Drop for Look<'_> {
-    fn drop(&mut self) {
-        tenants(self.looking).remove(self.tenant);
-    }
-}
-
-fn tenants(looking: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
-    looking.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Events {
@@ -227,7 +202,7 @@ impl Events {
     /// row that comes after that is new.
     fn rows_before(&self, caller: &Caller, kind: &Kind) -> Result<Option<i64>, ApiError> {
         let Kind::Table { database, table, existing: false } = kind else { return Ok(None) };
-        let Some(look) = Look::begin(&self.looking, &caller.tenant) else {
+        let Some(look) = self.looking.take(caller.tenant.clone()) else {
             let text = "Another table of yours is being looked at: try again";
             return Err(ApiError::conflict(text));
         };

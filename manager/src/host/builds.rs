@@ -1,8 +1,7 @@
 //! Versions become snapshots, a few at a time, of all tenants in turn.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -16,6 +15,7 @@ use super::Host;
 use crate::control::{BuildJob, Plan};
 use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
 use crate::full::is_full;
+use crate::held::Holds;
 use crate::metrics::BuildOutcome;
 use crate::model::{Code, Snapshot};
 use crate::package;
@@ -72,29 +72,7 @@ pub(super) fn start(host: &Arc<Host>, mut wanted: UnboundedReceiver<BuildJob>) {
 }
 
 /// The jobs that somebody is at.
-type Busy = Arc<Mutex<HashSet<BuildJob>>>;
-
-/// A job that is ours until this is dropped, be it by a panic.
-struct Turn<'a> {
-    busy: &'a Busy,
-    job: &'a BuildJob,
-}
-
-impl<'a> Turn<'a> {
-    fn take(busy: &'a Busy, job: &'a BuildJob) -> Option<Self> {
-        lock(busy).insert(job.clone()).then_some(Self { busy, job })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        lock(self.busy).remove(self.job);
-    }
-}
-
-fn lock(busy: &Busy) -> std::sync::MutexGuard<'_, HashSet<BuildJob>> {
-    busy.lock().unwrap_or_else(PoisonError::into_inner)
-}
+type Busy = Arc<Holds<BuildJob>>;
 
 /// What came of a job.
 enum Built {
@@ -110,7 +88,7 @@ impl Host {
         // One that is being built is looked at again when that is done: also after the turn was given back, for one that
         // came and was sent away in between.
         while !self.is_draining() && self.control.plan(job).is_some() {
-            let Some(_turn) = Turn::take(busy, job) else { return Built::Done };
+            let Some(_turn) = busy.take(job.clone()) else { return Built::Done };
             while let Some(plan) = self.control.plan(job).filter(|_| !self.is_draining()) {
                 if matches!(self.build(job, &plan), Built::NoSpace) {
                     return Built::NoSpace;

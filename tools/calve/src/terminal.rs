@@ -40,7 +40,7 @@ impl Raw {
             // Output stays as it was, so that our own lines on stderr begin in the first column.
             settings.output_flags |= output & (OutputFlags::OPOST | OutputFlags::ONLCR);
         })?;
-        Ok(entered.then_some(Self(())))
+        Ok(entered.then(|| Self(())))
     }
 }
 
@@ -56,7 +56,7 @@ impl Keys {
             // A shell would come back to the wrong screen.
             settings.control_chars[SpecialCharacterIndices::VSUSP as usize] = 0;
         })?;
-        Ok(entered.then_some(Self(())))
+        Ok(entered.then(|| Self(())))
     }
 
     /// Waits; whether `key` was pressed before the time was over, or no key will ever be.
