@@ -26,6 +26,7 @@ mod verify;
 pub use door::{Door, MOST_BODY, authenticate};
 pub(crate) use door::{LARGE, beside};
 pub use keyring::{Keyring, KeyringError};
+pub(crate) use mint::{are_letters, letters};
 pub use verify::verify;
 
 /// Whoever signed a request.

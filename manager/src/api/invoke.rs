@@ -39,6 +39,9 @@ const LONGEST: usize = 512;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 pub(super) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
+/// Whether a call is to be waited for, taken in, or only checked.
+const INVOCATION_TYPE: &str = "x-amz-invocation-type";
+
 pub(super) fn routes() -> Router<Arc<Host>> {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
@@ -54,13 +57,29 @@ struct Asked {
     qualifier: Option<String>,
 }
 
-async fn invoke(
-    State(host): State<Arc<Host>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Query(Asked { qualifier }): Query<Asked>,
-    headers: HeaderMap,
-    event: Bytes,
+/// What a call is made of.
+type Incoming = (State<Arc<Host>>, Extension<Caller>, Path<String>, Query<Asked>, HeaderMap, Bytes);
+
+async fn invoke(incoming: Incoming) -> Response {
+    let answer = async |asked: Request, headers: HeaderMap| match header(&headers, INVOCATION_TYPE)
+    {
+        None | Some("RequestResponse") => asked.answer(&headers).await,
+        Some("Event") => match own_key(&headers) {
+            Ok(key) => asked.take_in(key).await,
+            Err(error) => Err(error),
+        },
+        Some("DryRun") => asked.dry_run(),
+        Some(other) => Err(ApiError::invalid(format!(
+            "X-Amz-Invocation-Type: {other:.64} is none of RequestResponse, Event, DryRun"
+        ))),
+    };
+    respond(incoming, answer).await
+}
+
+/// The answer to a call, with the ids that it goes by.
+async fn respond<F: Future<Output = Result<Response, ApiError>>>(
+    (State(host), Extension(caller), Path(name), Query(Asked { qualifier }), headers, event): Incoming,
+    answer: impl FnOnce(Request, HeaderMap) -> F,
 ) -> Response {
     let request = Uuid::new_v4().to_string();
     let trace = trace(&headers, &request);
@@ -74,17 +93,7 @@ async fn invoke(
         request: request.clone(),
         trace: trace.clone(),
     };
-    let answer = match header(&headers, "x-amz-invocation-type") {
-        None | Some("RequestResponse") => asked.answer(&headers).await,
-        Some("Event") => match own_key(&headers) {
-            Ok(key) => asked.take_in(key).await,
-            Err(error) => Err(error),
-        },
-        Some("DryRun") => asked.dry_run(),
-        Some(other) => Err(ApiError::invalid(format!(
-            "X-Amz-Invocation-Type: {other:.64} is none of RequestResponse, Event, DryRun"
-        ))),
-    };
+    let answer = answer(asked, headers).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     insert(response.headers_mut(), REQUEST_ID, &request);
     insert(response.headers_mut(), TRACE_ID, &trace);

@@ -1,7 +1,7 @@
 //! How asynchronous calls are made: retries, age, and who is told of the outcome.
 
 use super::page::{Page, Paging, name_marker, page};
-use super::reference::Scope;
+use super::reference::{Scope, Subject};
 use super::request::{Destination, EventInvokeSettings};
 use super::{Control, now, number_of, settings};
 use crate::api::ApiError;
@@ -13,19 +13,6 @@ use crate::model::{EventInvoke, LATEST};
 pub(crate) struct NamedEventInvoke {
     pub(crate) arn: String,
     pub(crate) settings: EventInvoke,
-}
-
-/// What a request is about: a function, and the key of its settings.
-struct Subject<'a> {
-    name: &'a str,
-    qualifier: &'a str,
-    arn: String,
-}
-
-impl Subject<'_> {
-    fn missing(&self) -> ApiError {
-        ApiError::not_found(format!("The function {} doesn't have an EventInvokeConfig", self.arn))
-    }
 }
 
 impl Control {
@@ -59,7 +46,7 @@ impl Control {
         let subject = self.subject(caller, text, qualifier)?;
         let (_, settings) = self.change(&caller.tenant, subject.name, |function| {
             let found = function.event_invoke.get_mut(subject.qualifier);
-            let settings = found.ok_or_else(|| subject.missing())?;
+            let settings = found.ok_or_else(|| missing(&subject))?;
             apply(request, settings, subject.name, self.scope(caller))?;
             settings.modified = now();
             Ok(settings.clone())
@@ -77,7 +64,7 @@ impl Control {
         let subject = self.subject(caller, text, qualifier)?;
         let function = self.find(caller, subject.name)?;
         let found = function.event_invoke.get(subject.qualifier).cloned();
-        let settings = found.ok_or_else(|| subject.missing())?;
+        let settings = found.ok_or_else(|| missing(&subject))?;
         Ok(NamedEventInvoke { arn: subject.arn, settings })
     }
 
@@ -107,7 +94,7 @@ impl Control {
         let subject = self.subject(caller, text, qualifier)?;
         self.change(&caller.tenant, subject.name, |function| {
             let removed = function.event_invoke.remove(subject.qualifier);
-            removed.map(drop).ok_or_else(|| subject.missing())
+            removed.map(drop).ok_or_else(|| missing(&subject))
         })?;
         Ok(())
     }
@@ -128,6 +115,10 @@ impl Control {
         }
         Ok(Subject { name, qualifier, arn: scope.arn(name, Some(qualifier)) })
     }
+}
+
+fn missing(subject: &Subject<'_>) -> ApiError {
+    ApiError::not_found(format!("The function {} doesn't have an EventInvokeConfig", subject.arn))
 }
 
 /// Changes what `request` has.

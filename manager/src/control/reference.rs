@@ -23,6 +23,14 @@ pub(crate) struct Reference<'a> {
     pub(crate) qualifier: Option<&'a str>,
 }
 
+/// A function that there is, and the key of what one of its versions or aliases has: [`LATEST`](crate::model::LATEST) where
+/// none was named.
+pub(super) struct Subject<'a> {
+    pub(super) name: &'a str,
+    pub(super) qualifier: &'a str,
+    pub(super) arn: String,
+}
+
 /// Whose functions, and where: what ARNs are made from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope<'a> {

@@ -1,15 +1,15 @@
 //! Addresses of functions: who may call them without naming the function, and how they answer.
 
 use super::page::{Page, Paging, name_marker, page};
+use super::reference::Subject;
 use super::request::{CorsSettings, UrlSettings};
 use super::{Control, now, required, settings};
 use crate::api::ApiError;
-use crate::auth::Caller;
+use crate::auth::{Caller, are_letters, letters};
 use crate::model::{Cors, FunctionUrl, LATEST, UrlAuth, UrlMode};
 
-/// Letters and digits of an id: base 32 of 160 random bits.
+/// Letters and digits of an id: 160 random bits.
 const ID: usize = 32;
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// The most headers, and the most origins (`service-2.json`, `HeadersList`, `AllowOriginsList`).
 const MOST: usize = 100;
@@ -24,13 +24,6 @@ const METHODS: [&str; 7] = ["GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*"
 pub(crate) struct NamedUrl {
     pub(crate) arn: String,
     pub(crate) url: FunctionUrl,
-}
-
-/// What a request is about: a function, and the key of its address.
-struct Subject<'a> {
-    name: &'a str,
-    qualifier: &'a str,
-    arn: String,
 }
 
 impl Control {
@@ -163,17 +156,18 @@ fn missing() -> ApiError {
 
 /// One that nobody has and nobody can guess.
 fn id() -> Result<String, ApiError> {
-    let mut bytes = [0; ID];
-    getrandom::fill(&mut bytes).map_err(|error| {
+    let letters = letters::<ID>().map_err(|error| {
         tracing::error!(%error, "the system has no random numbers");
         ApiError::internal()
     })?;
-    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+    // Names of hosts are in small letters.
+    Ok(letters.to_ascii_lowercase())
 }
 
 /// Whether it can be the id of an address.
 pub(crate) fn is_id(text: &str) -> bool {
-    text.len() == ID && text.bytes().all(|byte| ALPHABET.contains(&byte))
+    !text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && are_letters(&text.to_ascii_uppercase(), ID)
 }
 
 fn auth(text: &str) -> Result<UrlAuth, ApiError> {

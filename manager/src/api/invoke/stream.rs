@@ -4,12 +4,9 @@
 //! stream, whenever it did: in its last event, as AWS Lambda has it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -17,46 +14,22 @@ use futures_util::stream::unfold;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::frames::{self, Failure};
-use super::{Asked, REQUEST_ID, Request, TRACE_ID, header, insert, trace, unanswered, wants_logs};
+use super::{INVOCATION_TYPE, Incoming, Request, header, insert, respond, unanswered, wants_logs};
 use crate::api::ApiError;
-use crate::auth::Caller;
-use crate::host::Host;
 use crate::invoke::{Invoked, Next, Streamed};
 
-pub(super) async fn invoke(
-    State(host): State<Arc<Host>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Query(Asked { qualifier }): Query<Asked>,
-    headers: HeaderMap,
-    event: Bytes,
-) -> Response {
-    let request = Uuid::new_v4().to_string();
-    let trace = trace(&headers, &request);
-    let qualifier = qualifier.filter(|qualifier| !qualifier.is_empty());
-    let asked = Request {
-        host,
-        caller,
-        name,
-        qualifier,
-        event,
-        request: request.clone(),
-        trace: trace.clone(),
-    };
-    let answer = match header(&headers, "x-amz-invocation-type") {
+pub(super) async fn invoke(incoming: Incoming) -> Response {
+    let answer = async |asked: Request, headers: HeaderMap| match header(&headers, INVOCATION_TYPE)
+    {
         None | Some("RequestResponse") => begin(asked, &headers).await,
         Some("DryRun") => asked.dry_run(),
         Some(other) => Err(ApiError::invalid(format!(
             "X-Amz-Invocation-Type: {other:.64} is none of RequestResponse, DryRun"
         ))),
     };
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    insert(response.headers_mut(), REQUEST_ID, &request);
-    insert(response.headers_mut(), TRACE_ID, &trace);
-    response
+    respond(incoming, answer).await
 }
 
 /// Makes the call and waits for the first that comes of it.
