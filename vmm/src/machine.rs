@@ -108,6 +108,10 @@ impl Machine {
             for vcpu in &self.parts.vcpus {
                 vcpu.run()?;
             }
+            if !self.parts.spare_processor {
+                // The devices' thread would come between.
+                std::thread::yield_now();
+            }
             // After the vCPUs, which somebody waits for: devices look at every queue when they
             // start, so what a guest asks of them in between is not lost.
             self.parts.devices.run()?;

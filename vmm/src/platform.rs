@@ -8,6 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::VmFd;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use zerocopy::IntoBytes as _;
 
 use crate::layout::{KVM_IDENTITY_MAP, KVM_TSS};
 
@@ -24,16 +25,20 @@ fn call(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> PlatformError {
 }
 
 /// What of a timer's state is not a moment.
-fn timer(state: &PlatformState) -> Vec<u8> {
-    let mut pit = state.pit;
+fn timeless(pit: &kvm_pit_state2) -> kvm_pit_state2 {
+    let mut pit = *pit;
     pit.channels.iter_mut().for_each(|channel| channel.count_load_time = 0);
-    postcard::to_stdvec(&pit).unwrap_or_default()
+    pit
+}
+
+/// Whether two timers are in one state.
+fn same_timer(one: &kvm_pit_state2, two: &kvm_pit_state2) -> bool {
+    timeless(one).as_bytes() == timeless(two).as_bytes()
 }
 
 /// Whether two interrupt controllers are in one state.
 fn same(one: &kvm_irqchip, two: &kvm_irqchip) -> bool {
-    let bytes = |chip: &kvm_irqchip| postcard::to_stdvec(chip).unwrap_or_default();
-    bytes(one) == bytes(two)
+    one.as_bytes() == two.as_bytes()
 }
 
 /// Has an I/O APIC that is being loaded deliver an edge at `pin` in the same call: KVM injects whatever the state that
@@ -99,10 +104,10 @@ impl PlatformState {
     /// Names the parts in which two states differ, but for the clock and the moment in which the timer
     /// was last loaded.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let chips = |state: &Self| postcard::to_stdvec(&state.irqchips).unwrap_or_default();
+        let chips = self.irqchips.iter().zip(&other.irqchips);
         let differs = [
-            ("interrupt controllers", chips(self) != chips(other)),
-            ("timer", timer(self) != timer(other)),
+            ("interrupt controllers", chips.into_iter().any(|(one, two)| !same(one, two))),
+            ("timer", !same_timer(&self.pit, &other.pit)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -149,7 +154,7 @@ impl PlatformState {
             }
             vm.set_irqchip(&chip).map_err(call("KVM_SET_IRQCHIP"))?;
         }
-        if newborn.is_none_or(|newborn| timer(self) != timer(newborn)) {
+        if newborn.is_none_or(|newborn| !same_timer(&self.pit, &newborn.pit)) {
             vm.set_pit2(&self.pit).map_err(call("KVM_SET_PIT2"))?;
         }
         // No flags: the guest's clock goes on from where it stopped. The wall clock is told

@@ -10,7 +10,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VcpuFd;
 
-use super::state::{MAX_CPUID, VcpuState, VcpuStateError, call, is_clock, read_msrs, set_cpuid};
+use super::state::{MAX_CPUID, VcpuState, VcpuStateError, call, read_msrs, runs, set_cpuid};
 
 /// What a vCPU has before anything was loaded into it.
 #[derive(Debug)]
@@ -83,10 +83,19 @@ impl Newborn {
         self.events == saved.events
     }
 
-    /// Whether it has a model-specific register, which is no clock, as it was saved.
+    /// Whether it has a model-specific register, which does not run on by itself, as it was saved.
     pub(crate) fn has_msr(&self, saved: &kvm_msr_entry) -> bool {
-        let found = self.msrs.binary_search_by_key(&saved.index, |msr| msr.index);
-        !is_clock(saved.index) && found.is_ok_and(|n| self.msrs[n].data == saved.data)
+        !runs(saved.index) && self.msr(saved.index).is_some_and(|msr| msr.data == saved.data)
+    }
+
+    /// Whether it has such a model-specific register.
+    pub(crate) fn knows(&self, index: u32) -> bool {
+        self.msr(index).is_some()
+    }
+
+    fn msr(&self, index: u32) -> Option<&kvm_msr_entry> {
+        let at = self.msrs.binary_search_by_key(&index, |msr| msr.index).ok()?;
+        self.msrs.get(at)
     }
 
     pub(crate) fn has_debug(&self, saved: &VcpuState) -> bool {

@@ -36,12 +36,10 @@ const KVM_SYSTEM_TIME: [u32; 2] = [0x12, 0x4b56_4d01];
 /// MSRs that are clocks: the two above, the counters of actual and maximum frequency, and the
 /// offset by which KVM has moved the time-stamp counter.
 const CLOCKS: [u32; 5] = [TSC, TSC_DEADLINE, 0xe7, 0xe8, 0x3b];
-/// Whether an MSR is a clock, or what KVM's clock for guests is set up by: written even where it has the value
-/// already.
-pub(super) fn is_clock(index: u32) -> bool {
-    /// `MSR_KVM_WALL_CLOCK` and `MSR_KVM_WALL_CLOCK_NEW`.
-    const KVM_WALL_CLOCK: [u32; 2] = [0x11, 0x4b56_4d00];
-    CLOCKS.contains(&index) || KVM_SYSTEM_TIME.contains(&index) || KVM_WALL_CLOCK.contains(&index)
+/// Whether an MSR runs on by itself, so that what it was a moment ago says nothing of what it is.
+pub(super) fn runs(index: u32) -> bool {
+    const RUNNING: [u32; 3] = [TSC, 0xe7, 0xe8];
+    RUNNING.contains(&index)
 }
 
 /// Differing clocks tolerated before scaling is asked for, parts per million: the default of KVM's
@@ -140,7 +138,9 @@ impl VcpuState {
         allowed: &[u32],
         newborn: &Newborn,
     ) -> Result<(), VcpuStateError> {
-        if let Some(msr) = self.msrs.iter().find(|msr| !allowed.contains(&msr.index)) {
+        let unknown =
+            |msr: &&kvm_msr_entry| !newborn.knows(msr.index) && !allowed.contains(&msr.index);
+        if let Some(msr) = self.msrs.iter().find(unknown) {
             return Err(VcpuStateError::Msr(msr.index));
         }
         if cpuid::offers_nesting(&self.cpuid) {
