@@ -18,6 +18,8 @@ mod report;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -93,11 +95,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
         let mut replay = command(program(workspace, options.sanitizer, target), &workspace.root());
         return run_command(replay.arg(input));
     }
-    let mut outcomes = Vec::new();
-    for target in chosen {
-        step(&format!("fuzzing {target} for {} s", options.seconds));
-        outcomes.push(fuzz(workspace, options, target)?);
-    }
+    let outcomes = fuzz_all(workspace, options, chosen)?;
     println!("{}", report::table(&outcomes));
     let crashed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failed()).collect();
     for outcome in &crashed {
@@ -145,6 +143,36 @@ fn build(workspace: &Workspace, options: &Options, chosen: &[String]) -> anyhow:
         build.arg(target);
     }
     run_command(&mut build)
+}
+
+/// Runs targets, as many at once as there are processors: each is one thread. Their outcomes, in order.
+fn fuzz_all(
+    workspace: &Workspace,
+    options: &Options,
+    targets: &[String],
+) -> anyhow::Result<Vec<Outcome>> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let queue = Mutex::new(targets.iter());
+    let work = || {
+        // Not in the condition itself: the lock would be held for as long as the target runs.
+        let next = || queue.lock().ok()?.next();
+        let mut outcomes = Vec::new();
+        while let Some(target) = next() {
+            step(&format!("fuzzing {target} for {} s", options.seconds));
+            outcomes.push(fuzz(workspace, options, target)?);
+        }
+        Ok(outcomes)
+    };
+    let each = thread::scope(|scope| {
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.collect::<Result<Vec<anyhow::Result<Vec<_>>>, _>>()
+    });
+    let Ok(each) = each else { bail!("a thread that ran fuzz targets has panicked") };
+    let mut outcomes: Vec<_> =
+        each.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+    outcomes.sort_by(|one, two| one.target.cmp(&two.target));
+    Ok(outcomes)
 }
 
 /// Runs one target.

@@ -35,17 +35,19 @@ use crate::process::{cargo, command, run, step};
 use crate::workspace::Workspace;
 use crate::{checks, deb, setup};
 
-/// When a test binary is taken for hung, in seconds: several times what the slowest takes.
+/// When a test binary is taken for hung, in seconds: several times what the slowest takes, also in a long run.
 const LIMIT: u32 = 15 * 60;
+const LIMIT_LONG: u32 = 60 * 60;
 
-/// How long each fuzz target runs, in seconds: in every run, and in a long one, there with either sanitizer.
+/// How long each fuzz target runs, in seconds: in every run, and in a long one, there with either sanitizer. What they
+/// find is kept, so that runs go on from where others stopped.
 const FUZZ: u32 = 5;
-const FUZZ_LONG: u32 = 300;
+const FUZZ_LONG: u32 = 120;
 
 /// How much to test.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// For a night: fuzz every target for five minutes, and again under the address sanitizer; more deaths and longer soaks
+    /// For a night: fuzz every target for two minutes, and again under the address sanitizer; more deaths and longer soaks
     #[arg(long)]
     long: bool,
 }
@@ -99,7 +101,7 @@ pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> anyhow::Resul
         }
         // timeout(1) passes on the signal by which we end it.
         let mut test = command("timeout", &target.folder);
-        test.args(["--kill-after=10", &LIMIT.to_string()]).arg(&target.program);
+        test.args(["--kill-after=10", &surroundings.limit().to_string()]).arg(&target.program);
         test.args(["--ignored", "--test-threads=1"]);
         if run(surroundings.of(&mut test)).is_err() {
             failures.push(target.to_string());
@@ -143,6 +145,11 @@ impl Surroundings {
             package: deb::path(workspace),
             long: options.long,
         })
+    }
+
+    /// When a test binary is taken for hung, in seconds.
+    fn limit(&self) -> u32 {
+        if self.long { LIMIT_LONG } else { LIMIT }
     }
 
     /// Puts a test into them. Where our programs are it must be told: its own folder is not theirs.
