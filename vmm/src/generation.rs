@@ -67,11 +67,13 @@ impl Generation {
         Ok(identifier)
     }
 
-    /// Draws another identifier, for a guest that is told in another way, or has not read one yet.
+    /// Draws another identifier, for a guest that is told in another way, or has not read one yet. Nothing else is on
+    /// the page then, whatever a guest has left there.
     pub(crate) fn redraw(&self) -> io::Result<()> {
-        let mut identifier = [0; LEN];
-        getrandom::fill(&mut identifier).map_err(io::Error::other)?;
-        self.page.as_volatile_slice().write_slice(&identifier, 0).map_err(io::Error::other)
+        let mut page = [0; PAGE];
+        let (identifier, _) = page.split_at_mut(LEN);
+        getrandom::fill(identifier).map_err(io::Error::other)?;
+        self.page.as_volatile_slice().write_slice(&page, 0).map_err(io::Error::other)
     }
 
     /// Draws another identifier and tells the guest.

@@ -17,6 +17,9 @@ const API_VERSION: i32 = 12;
 const MTRRS: [std::ops::RangeInclusive<u32>; 5] =
     [0x200..=0x20f, 0x250..=0x250, 0x258..=0x259, 0x268..=0x26f, 0x2ff..=0x2ff];
 
+/// `IA32_DEBUGCTL`, which only recent kernels list.
+const DEBUG_CONTROL: u32 = 0x1d9;
+
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_BYTES: i32 = 4096;
 /// Synthetic MSRs of Hyper-V's interface, which our CPUID does not offer: touching one makes KVM
@@ -97,8 +100,11 @@ impl Hypervisor {
             return Err(HypervisorError::Xsave(xsave));
         }
         let msrs = msrs.as_slice().iter().copied().filter(|msr| !HYPER_V_MSRS.contains(msr));
-        let msrs = msrs.chain(MTRRS.into_iter().flatten()).collect();
-        Ok(Self { cpuid, msrs, kvm, tables: PageTables::open() })
+        let mut msrs: Vec<_> = msrs.chain(MTRRS.into_iter().flatten()).collect();
+        if !msrs.contains(&DEBUG_CONTROL) {
+            msrs.push(DEBUG_CONTROL);
+        }
+        Ok(Self { cpuid, msrs: msrs.into(), kvm, tables: PageTables::open() })
     }
 
     /// CPUID leaves that this host can give a guest.

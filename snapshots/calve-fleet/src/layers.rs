@@ -232,12 +232,10 @@ pub(crate) fn anonymous(name: &str, bytes: u64) -> io::Result<File> {
 }
 
 /// The same file, to which nobody writes any more, through a handle that is for reading: clones' workers are handed
-/// what they map, and must not change it under each other.
+/// what they map, and must not change it under each other. The kernel refuses this while somebody, such as a parent that was
+/// taken over, can still write to it by a shared mapping (fcntl(2), `F_SEAL_WRITE`); private ones may stay.
 pub(crate) fn read_only(file: &File) -> io::Result<File> {
-    /// `F_SEAL_FUTURE_WRITE` of Linux `include/uapi/linux/fcntl.h`, from 5.1 on: neither `write` nor a new shared
-    /// mapping. A private mapping that is there already, such as a parent's, may stay.
-    const FUTURE_WRITE: SealFlag = SealFlag::from_bits_retain(0x10);
-    fcntl(file, FcntlArg::F_ADD_SEALS(FUTURE_WRITE | SealFlag::F_SEAL_SEAL))?;
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL))?;
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
@@ -292,6 +290,28 @@ mod tests {
         both.read_at(0, &mut all).unwrap();
         assert_eq!(all.iter().filter(|byte| **byte == 2).count(), 6 * 4096);
         assert_eq!(all.iter().filter(|byte| **byte == 1).count(), 605 * 4096);
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn memory_that_somebody_still_writes_to_is_not_taken() {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+        let memory = file(1, &[run(0, 4)]);
+        let length = usize::try_from(8 * MIB).unwrap().try_into().unwrap();
+        let map = |flags| {
+            let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+            // SAFETY: at an address of the kernel's choice; nobody touches it.
+            unsafe { mmap(None, length, both, flags, &memory, 0) }.unwrap()
+        };
+        let (private, shared) = (map(MapFlags::MAP_PRIVATE), map(MapFlags::MAP_SHARED));
+        let refused = read_only(&memory).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        // SAFETY: mapped above, and nobody has touched it.
+        unsafe { munmap(shared, length.get()) }.unwrap();
+        read_only(&memory).unwrap();
+        assert!(memory.write_all_at(&[2], 0).is_err());
+        // SAFETY: as above.
+        unsafe { munmap(private, length.get()) }.unwrap();
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl Limiter {
         let Some((cgroups, limits)) = &self.0 else { return Ok(None) };
         let cgroup = cgroups.make(&limits.of(shape))?;
         let (memory, copy) = (limits.memory(shape), shape.memory_bytes());
-        Ok(Some(Limited { cgroup, memory, copy, cpu_weight: limits.cpu_weight }))
+        let cpu_weight = limits.cpu_weight;
+        Ok(Some(Limited { cgroup, own: memory, memory, copy, cpu_weight }))
     }
 }
 
@@ -130,7 +131,9 @@ impl Limiter {
 #[derive(Debug)]
 pub(crate) struct Limited {
     pub(crate) cgroup: Cgroup,
-    /// Bytes of memory.
+    /// Bytes of memory that its machine may take.
+    own: u64,
+    /// Bytes that it is allowed now.
     pub(crate) memory: u64,
     /// Bytes that a copy of the machine's memory takes.
     copy: u64,
@@ -150,12 +153,11 @@ impl Limited {
         self.cgroup.weigh(self.cpu_weight)
     }
 
-    /// Room for a copy of the machine's memory, which is the worker's until whoever gets it has read it.
+    /// Room for a copy of the machine's memory beside those of former times, which count as the worker's for as long as
+    /// somebody has them, such as the children of a fork.
     pub(crate) fn allow_copy(&mut self) -> Result<(), CgroupError> {
-        if let Some(copy) = Some(std::mem::take(&mut self.copy)).filter(|&copy| copy > 0) {
-            self.memory = self.memory.saturating_add(copy);
-            self.cgroup.limit_memory(self.memory)?;
-        }
-        Ok(())
+        let former = self.cgroup.shared_memory();
+        self.memory = self.own.saturating_add(self.copy).saturating_add(former);
+        self.cgroup.limit_memory(self.memory)
     }
 }

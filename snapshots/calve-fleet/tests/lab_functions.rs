@@ -266,6 +266,28 @@ fn a_clone_is_forked_into_others_that_go_on_like_it() {
     assert_eq!(result(&call(&mut grandchildren[0], &json!({})))["calls"], json!(6));
 }
 
+/// What its moments hold counts as its worker's, which would be killed if it had room for one copy alone.
+#[test]
+#[ignore = "needs the lab"]
+fn a_clone_is_forked_again_and_again_while_its_moments_are_kept() {
+    const MIB: u64 = 35;
+    let mut parent = lab().thaw("py");
+    let mut moments = Vec::new();
+    for _ in 0..5 {
+        assert_eq!(
+            result(&call(&mut parent, &json!({"do": "keep", "mib": MIB}))),
+            json!(MIB << 20)
+        );
+        let (same, moment) = parent.branch(ThawOptions::default()).unwrap();
+        parent = same;
+        moments.push(moment);
+    }
+    assert_eq!(result(&call(&mut parent, &json!({})))["calls"], json!(7));
+    let first = moments.first().unwrap();
+    let mut child = lab().fleet.thaw_moment(first, ThawOptions::default()).unwrap();
+    assert_eq!(result(&call(&mut child, &json!({})))["calls"], json!(3));
+}
+
 #[test]
 #[ignore = "needs the lab"]
 fn a_booted_machine_is_forked_twice() {

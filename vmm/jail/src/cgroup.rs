@@ -197,14 +197,15 @@ impl Cgroups {
         }
     }
 
-    /// Removes groups of fleets that have ended without removing them: nobody holds their locks, and nobody is in them.
+    /// Removes groups of fleets that have ended without removing them: nobody holds their locks. Whoever is still in one should
+    /// have ended with its fleet, and ends now.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             // Its own files are there, too.
             if entry.file_type().is_ok_and(|kind| kind.is_dir())
                 && let Ok(_lock) = lock(&entry.path(), FlockArg::LockExclusiveNonblock)
             {
-                let _ = fs::remove_dir(entry.path());
+                remove(&entry.path());
             }
         }
     }
@@ -249,6 +250,11 @@ impl Cgroup {
         self.set("cpu.weight", &cpu_weight.to_string())
     }
 
+    /// Bytes that it has in files in memory, whoever uses them (`memory.stat`, `shmem`); 0 where that is not counted.
+    pub fn shared_memory(&self) -> u64 {
+        field(&read(&self.path.join("memory.stat")), "shmem").unwrap_or(0)
+    }
+
     /// What its limits have done to it.
     pub fn happenings(&self) -> Happenings {
         let figure = |file, name| field(&read(&self.path.join(file)), name).unwrap_or(0);
@@ -267,26 +273,28 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Empty in all but strange cases: a worker takes its copies along.
-        if fs::remove_dir(&self.path).is_err() && self.set("cgroup.kill", "1").is_ok() {
-            self.wait_until_empty();
-            // Where that took too long it is left to the next fleet.
-            let _ = fs::remove_dir(&self.path);
-        }
+        remove(&self.path);
     }
 }
 
-impl Cgroup {
-    /// Waits, for a second at most, until all that were killed are gone: `cgroup.events` tells of changes as POLLPRI.
-    fn wait_until_empty(&self) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let since = Instant::now();
-        let path = self.path.join("cgroup.events");
-        let Ok(events) = File::open(&path) else { return };
-        while field(&read(&path), "populated") != Some(0) && since.elapsed() < PATIENCE {
-            let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-            let _ = poll(&mut fds, PollTimeout::from(100_u8));
-        }
+/// Removes a group, and kills who is in it: nobody in all but strange cases, since a worker takes its copies along.
+fn remove(path: &Path) {
+    if fs::remove_dir(path).is_err() && write(&path.join("cgroup.kill"), "1").is_ok() {
+        wait_until_empty(path);
+        // Where that took too long it is left to the next fleet.
+        let _ = fs::remove_dir(path);
+    }
+}
+
+/// Waits, for a second at most, until all that were killed are gone: `cgroup.events` tells of changes as POLLPRI.
+fn wait_until_empty(path: &Path) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let since = Instant::now();
+    let path = path.join("cgroup.events");
+    let Ok(events) = File::open(&path) else { return };
+    while field(&read(&path), "populated") != Some(0) && since.elapsed() < PATIENCE {
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        let _ = poll(&mut fds, PollTimeout::from(100_u8));
     }
 }
 

@@ -162,7 +162,7 @@ impl Jail {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("forbid core dumps"))?;
         setrlimit(Resource::RLIMIT_NOFILE, self.open_files, self.open_files)
             .map_err(step("limit open files"))?;
-        let opened = open();
+        let opened = without_privilege(open).map_err(JailError::Capabilities)?;
         let census = Census::open().map_err(|e| JailError::file("count its threads", &e))?;
         if self.isolation != Isolation::None {
             isolation::isolate(self.isolation)?;
@@ -176,6 +176,20 @@ impl Jail {
         }
         Ok((Inside { threads: Threads::default(), census }, opened))
     }
+}
+
+/// Runs `open` as somebody to whom the kernel does not show physical addresses: of page tables it remembers who has opened
+/// them (Linux `fs/proc/task_mmu.c`, `pagemap_read`).
+fn without_privilege<T>(open: impl FnOnce() -> T) -> Result<T, CapsError> {
+    let privileged = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)?;
+    if privileged {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)?;
+    }
+    let opened = open();
+    if privileged {
+        caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)?;
+    }
+    Ok(opened)
 }
 
 /// Gives up every capability, and where it may, the right to get one back. This process has one thread

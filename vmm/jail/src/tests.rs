@@ -27,7 +27,7 @@ const KILLED: i32 = 128;
 
 /// Goes on in a copy of this process, which has one thread, and not the test harness's as well; this one ends as that does.
 #[allow(unsafe_code)]
-fn enter() -> Inside {
+fn enter_with<T>(open: impl FnOnce() -> T) -> (Inside, T) {
     // SAFETY: the harness waits for this thread and holds no lock that its copy would need.
     let copy = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
     if copy != 0 {
@@ -40,7 +40,11 @@ fn enter() -> Inside {
             other => panic!("{other:?}"),
         }
     }
-    Jail::new(std::os::unix::process::parent_id()).enter(|| ()).unwrap().0
+    Jail::new(std::os::unix::process::parent_id()).enter(open).unwrap()
+}
+
+fn enter() -> Inside {
+    enter_with(|| ()).0
 }
 
 #[test]
@@ -84,6 +88,33 @@ fn a_sealed_process_that_maps_code_is_killed() {
 #[test]
 fn a_sealed_process_that_makes_a_datagram_socket_is_killed() {
     assert_eq!(killed_by("tests::child_makes_datagrams"), Some(Signal::SIGSYS as i32));
+}
+
+#[test]
+fn page_tables_that_a_process_has_brought_along_name_no_physical_page() {
+    assert!(child("tests::child_reads_page_tables").success());
+}
+
+#[test]
+#[ignore = "a process of its own, run by another test"]
+fn child_reads_page_tables() {
+    use std::os::unix::fs::FileExt;
+    /// Bits of a physical page's number (Linux `Documentation/admin-guide/mm/pagemap.rst`).
+    const FRAME: u64 = (1 << 55) - 1;
+    let open = || std::fs::File::open("/proc/self/pagemap").unwrap();
+    // Of this process: the jail's is a copy of it.
+    let frame = |tables: &std::fs::File, byte: &u8| {
+        let mut entry = [0; 8];
+        tables.read_exact_at(&mut entry, std::ptr::from_ref(byte) as u64 / 4096 * 8).unwrap();
+        u64::from_ne_bytes(entry) & FRAME
+    };
+    let byte = Box::new(1);
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap() {
+        assert_ne!(frame(&open(), &byte), 0, "root sees them outside");
+    }
+    let (inside, tables) = enter_with(open);
+    inside.seal().unwrap();
+    exit_group(i32::from(frame(&tables, &byte) != 0));
 }
 
 #[test]
@@ -373,6 +404,22 @@ fn no_call_of_the_table_opens_creates_or_reaches_out() {
     let plain = Check::Is(0, u64::try_from(libc::SIGCHLD).unwrap());
     assert_eq!(clones(Thread::Main).map(|entry| entry.checks).collect::<Vec<_>>(), [[plain]]);
     assert_eq!(clones(Thread::Vcpu).chain(clones(Thread::Devices)).count(), 0);
+}
+
+#[test]
+fn a_worker_stays_tied_to_its_parent_and_takes_no_huge_pages() {
+    let number = |value: libc::c_int| u64::try_from(value).unwrap();
+    let may = |call, arguments: [u64; 6]| {
+        Thread::ALL.into_iter().any(|t| allowed(t).iter().any(|e| e.allows(1, call, &arguments)))
+    };
+    let tied = |signal| may(libc::SYS_prctl, [number(libc::PR_SET_PDEATHSIG), signal, 0, 0, 0, 0]);
+    assert!(tied(number(libc::SIGKILL)));
+    assert!(!tied(0) && !tied(number(libc::SIGTERM)));
+    let maps = |flags| may(libc::SYS_mmap, [0, 4096, number(libc::PROT_READ), number(flags), 0, 0]);
+    assert!(maps(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS));
+    assert!(!maps(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB));
+    let makes = |flags: libc::c_uint| may(libc::SYS_memfd_create, [0, flags.into(), 0, 0, 0, 0]);
+    assert!(makes(libc::MFD_CLOEXEC) && !makes(libc::MFD_CLOEXEC | libc::MFD_HUGETLB));
 }
 
 #[test]

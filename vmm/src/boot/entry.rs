@@ -70,10 +70,7 @@ pub(crate) fn apply(
     let call = |name| move |e| VcpuStateError::Call(name, e);
     set_cpuid(fd, cpuid)?;
     let misc_enable = read_msr(fd, MISC_ENABLE)? | FAST_STRINGS;
-    write_msrs(
-        fd,
-        [msr(MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK), msr(MISC_ENABLE, misc_enable)].iter(),
-    )?;
+    write_msrs(fd, &[msr(MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK), msr(MISC_ENABLE, misc_enable)])?;
     let mut lapic = fd.get_lapic().map_err(call("KVM_GET_LAPIC"))?;
     set_lvt(&mut lapic, LINT0, MASKED);
     set_lvt(&mut lapic, LINT1, DELIVER_NMI);

@@ -11,6 +11,7 @@
 //! thaw loads state without a switch of threads. It [rouses](Vcpu::rouse) the thread that is to run a moment before
 //! it is done, where there is a processor to spare, so that nobody waits for its waking up.
 
+mod banks;
 pub(crate) mod cpuid;
 mod entry;
 mod kick;

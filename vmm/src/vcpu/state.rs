@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::newborn::Newborn;
-use super::{cpuid, entry};
+use super::{banks, cpuid, entry};
 
 /// Most CPUID leaves; KVM's own bound (`KVM_MAX_CPUID_ENTRIES`).
 pub(super) const MAX_CPUID: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
@@ -146,23 +146,30 @@ impl VcpuState {
         if cpuid::offers_nesting(&self.cpuid) {
             return Err(VcpuStateError::Nesting);
         }
-        if !newborn.has_cpuid(&self.cpuid) {
+        let same_processor = newborn.has_cpuid(&self.cpuid);
+        if !same_processor {
             set_cpuid(fd, &self.cpuid)?;
         }
         self.load_tsc_rate(fd, newborn.tsc_khz())?;
-        self.load_registers(fd, index, Some(newborn))
+        // With another processor KVM gives some model-specific registers other values.
+        let msrs =
+            self.msrs.iter().filter(|msr| !(same_processor && newborn.has_msr(msr))).copied();
+        self.load_registers(fd, index, msrs, Some(newborn))
     }
 
     /// Puts vCPU `index`, into which this state was [loaded](Self::load) before, into it again: what
     /// a guest cannot change is left out.
     pub(crate) fn reload(&self, fd: &mut VcpuFd, index: u8) -> Result<(), VcpuStateError> {
-        self.load_registers(fd, index, None)
+        banks::clear(fd)?;
+        self.load_registers(fd, index, self.msrs.iter().copied(), None)
     }
 
+    /// Loads all but the processor's identity; of MSRs, these.
     fn load_registers(
         &self,
         fd: &mut VcpuFd,
         index: u8,
+        msrs: impl Iterator<Item = kvm_msr_entry>,
         newborn: Option<&Newborn>,
     ) -> Result<(), VcpuStateError> {
         let has = |part: fn(&Newborn, &Self) -> bool| newborn.is_some_and(|n| part(n, self));
@@ -184,8 +191,8 @@ impl VcpuState {
             fd.set_lapic(&self.lapic).map_err(call("KVM_SET_LAPIC"))?;
         }
         let far_tsc = self.far_tsc().filter(|_| index == 0);
-        let others = self.msrs.iter().filter(|msr| newborn.is_none_or(|n| !n.has_msr(msr)));
-        write_msrs(fd, far_tsc.iter().chain(others))?;
+        let all: Vec<_> = far_tsc.into_iter().chain(msrs).collect();
+        write_msrs(fd, &all)?;
         match newborn {
             None => entry::defer_events(fd, &self.events),
             Some(newborn) if newborn.has_events(self) => {}
@@ -303,14 +310,10 @@ pub(crate) fn read_msrs(fd: &VcpuFd, list: &[u32]) -> Result<Vec<kvm_msr_entry>,
 }
 
 /// Writes MSRs in order.
-pub(crate) fn write_msrs<'a>(
-    fd: &VcpuFd,
-    msrs: impl Iterator<Item = &'a kvm_msr_entry>,
-) -> Result<(), VcpuStateError> {
-    let msrs: Vec<_> = msrs.copied().collect();
+pub(crate) fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> Result<(), VcpuStateError> {
     // The wrapper type refuses more than the kernel takes in one call (256).
     let batch =
-        Msrs::from_entries(&msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
+        Msrs::from_entries(msrs).map_err(|_| VcpuStateError::TooMany(msrs.len(), "MSRs"))?;
     let written = fd.set_msrs(&batch).map_err(call("KVM_SET_MSRS"))?;
     match msrs.get(written) {
         None => Ok(()),

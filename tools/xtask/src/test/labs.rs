@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::targets::Target;
 use super::Surroundings;
+use super::targets::Target;
 use crate::process::{command, step};
 use crate::workspace::Workspace;
 
@@ -134,7 +134,14 @@ impl Lab {
     ) -> anyhow::Result<ExitStatus> {
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         let mut exec = calve_lab(workspace);
-        exec.args(["exec", "--name", &self.name, "--timeout", &surroundings.limit().to_string(), "--cwd"]);
+        exec.args([
+            "exec",
+            "--name",
+            &self.name,
+            "--timeout",
+            &surroundings.limit().to_string(),
+            "--cwd",
+        ]);
         exec.arg(&target.folder).arg("--path").arg(workspace.release()).arg("--");
         exec.arg(&target.program).args(["--ignored", "--test-threads=1"]);
         exec.stderr(writer.try_clone().context("cannot share a pipe")?).stdout(writer);

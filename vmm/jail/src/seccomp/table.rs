@@ -128,7 +128,11 @@ const TABLE: &[Need] = &[
         why: "make the files that a booting machine's memory, saved state and a fork's pages lie in",
         threads: &[Main],
         rules: &[
-            When(SYS_memfd_create, &[Has(1, libc::MFD_CLOEXEC as u64)]),
+            // Not of huge pages: a host has few, and a cgroup does not count them.
+            When(
+                SYS_memfd_create,
+                &[Has(1, libc::MFD_CLOEXEC as u64), Lacks(1, libc::MFD_HUGETLB as u64)],
+            ),
             Any(SYS_ftruncate),
             // Not the flags of an open file, which other machines may share.
             When(SYS_fcntl, &[Is(1, bits(libc::F_ADD_SEALS))]),
@@ -145,7 +149,7 @@ const TABLE: &[Need] = &[
         threads: &[Main],
         rules: &[
             When(SYS_clone, &[Is(0, bits(libc::SIGCHLD))]),
-            When(SYS_prctl, &[Is(0, bits(libc::PR_SET_PDEATHSIG))]),
+            When(SYS_prctl, &[Is(0, bits(libc::PR_SET_PDEATHSIG)), Is(1, bits(libc::SIGKILL))]),
             Any(SYS_close_range),
             Any(SYS_pwrite64),
             When(SYS_wait4, &[Is(2, 0)]),
@@ -221,7 +225,7 @@ const TABLE: &[Need] = &[
         why: "map guest memory over its reservation, and give pages back; allocate",
         threads: ALL,
         rules: &[
-            When(SYS_mmap, &[Lacks(2, bits(libc::PROT_EXEC))]),
+            When(SYS_mmap, &[Lacks(2, bits(libc::PROT_EXEC)), Lacks(3, bits(libc::MAP_HUGETLB))]),
             Any(SYS_munmap),
             Any(SYS_mremap),
             Any(SYS_madvise),

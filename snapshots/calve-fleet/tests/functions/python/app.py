@@ -20,6 +20,15 @@ def handler(event, context):
     return globals()["do_" + event.get("do", "echo")](event)
 
 
+KEPT = []
+
+
+def do_keep(event):
+    """Memory that is written and stays."""
+    KEPT.append(random.randbytes(1 << 20) * event["mib"])
+    return len(KEPT[-1])
+
+
 def do_echo(event):
     print("an echo")
     return {"echo": event, "calls": calls}
