@@ -124,12 +124,18 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<Head>, Reply> {
     };
     let error_type = get("Lambda-Runtime-Function-Error-Type").map(str::to_owned);
     let expects_continue = has("Expect", "100-continue");
-    let content_type =
-        get("Content-Type").filter(|text| (1..=MAX_CONTENT_TYPE).contains(&text.len()));
-    let content_type = content_type.unwrap_or(UNKNOWN).to_owned();
+    let content_type = content_type(get("Content-Type"));
     let streaming = has("Lambda-Runtime-Function-Response-Mode", "streaming");
     let body = Vec::new();
     let request = Request { method, path, error_type, content_type, streaming, body };
     let partial = Partial { request, framing, passed_on: false };
     Ok(Some(Head { partial, used, keep_alive, expects_continue }))
+}
+
+/// A content type as the protocol with the host has it: what a runtime says, if that is one.
+pub(crate) fn content_type(said: Option<&str>) -> String {
+    let is_one = |text: &&str| {
+        (1..=MAX_CONTENT_TYPE).contains(&text.len()) && !text.contains(char::is_control)
+    };
+    said.filter(is_one).unwrap_or(UNKNOWN).to_owned()
 }

@@ -32,8 +32,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use crate::control::is_transient;
 use crate::poll::{Interest, Poll, Token, Watch};
 use crate::runtime::{Invocation, RuntimeEvent};
+pub(crate) use head::content_type;
 use http::{Connection, Incoming};
 use reply::Reply;
+pub(crate) use reply::not_json;
 use routes::PREFIX;
 use stream::Stream;
 

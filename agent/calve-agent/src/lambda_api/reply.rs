@@ -123,7 +123,7 @@ pub(super) fn truncated() -> FunctionError {
 }
 
 /// What the host hears when a result is no JSON text.
-pub(super) fn not_json(error: &serde_json::Error) -> FunctionError {
+pub(crate) fn not_json(error: &serde_json::Error) -> FunctionError {
     FunctionError::new(
         ErrorKind::InvalidResult,
         "Runtime.MarshalError",

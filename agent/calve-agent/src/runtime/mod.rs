@@ -136,7 +136,7 @@ impl Backend {
     /// Sends what is due and updates what is watched. `room`: parts of a result can be passed on.
     pub(crate) fn flush(&mut self, poll: &Poll, room: bool) -> io::Result<()> {
         match self {
-            Self::Shim(link) => link.flush(poll),
+            Self::Shim(link) => link.flush(poll, room),
             Self::Api(api) => api.flush(poll, room),
         }
     }

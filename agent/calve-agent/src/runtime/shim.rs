@@ -4,7 +4,7 @@
 //!
 //! | agent → shim | payload |
 //! | --- | --- |
-//! | `I` invoke | one line of JSON (`requestId`, `deadlineMs`, `functionArn`, `traceId`), `\n`, the event |
+//! | `I` invoke | one line of JSON (`requestId`, `deadlineMs`, `functionArn`, `traceId`, `stream`: the host takes 200 MiB in parts), `\n`, the event |
 //! | `L` take a function: the whole environment; sent once, to a shim that was started without one | object of strings |
 //! | `F` run the before_snapshot hooks, collect garbage | – |
 //! | `S` draw random bytes: the clock is backdated (see `agent/freeze.rs`) | – |
@@ -15,7 +15,10 @@
 //! | `R` ready | – |
 //! | `E` the handler could not be loaded | error object |
 //! | `V` the handler's value | JSON text |
-//! | `X` the handler failed | error object |
+//! | `B` the handler streams its value | content type |
+//! | `P` the next bytes of it | 1 byte to 64 KiB |
+//! | `W` it is whole | – |
+//! | `X` the handler failed; a stream is over | error object |
 //! | `D` the handler failed in a way that ends the process, which is about to exit | error object |
 //! | `F` hooks have run | number of after_restore hooks, decimal |
 //! | `S` settled | – |
@@ -24,17 +27,22 @@
 //!
 //! The error object is AWS Lambda's (`errorType`, `errorMessage`, `stackTrace`), with an optional `kind`. User code lives
 //! in the shim's process and may write here, too: lengths are bounded, and a frame that is none ends the runtime.
+//!
+//! While the host is behind, a stream stays in the socket, and its handler waits.
+
+mod stream;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use calve_proto::limits::MAX_BODY;
+use calve_proto::limits::{MAX_BODY, MAX_CHUNK};
 use calve_proto::{ErrorKind, FunctionError};
 
 use super::{Invocation, RuntimeEvent, parse_error};
 use crate::control::is_transient;
 use crate::poll::{Interest, Poll, Token, Watch};
+use stream::Stream;
 
 /// Type and length.
 const HEADER: usize = 5;
@@ -66,6 +74,10 @@ pub(crate) struct ShimLink {
     written: usize,
     /// The shim has closed its end; its process ends, or is about to.
     closed: bool,
+    /// The host takes the result of the invocation in flight as it comes.
+    streams: bool,
+    /// The result on its way.
+    stream: Option<Stream>,
 }
 
 impl ShimLink {
@@ -77,6 +89,8 @@ impl ShimLink {
             output: Vec::new(),
             written: 0,
             closed: false,
+            streams: false,
+            stream: None,
         }
     }
 
@@ -100,11 +114,14 @@ impl ShimLink {
     }
 
     pub(crate) fn invoke(&mut self, invocation: &Invocation) {
+        self.streams = invocation.stream;
+        self.stream = None;
         let header = serde_json::json!({
             "requestId": invocation.request_id,
             "deadlineMs": invocation.deadline_epoch_ms,
             "functionArn": invocation.function_arn,
             "traceId": invocation.trace_id,
+            "stream": invocation.stream,
         })
         .to_string();
         // Both parts are bounded far below 4 GiB.
@@ -116,7 +133,7 @@ impl ShimLink {
         self.output.extend(&invocation.event);
     }
 
-    /// Reads what has come.
+    /// Reads what has come, until it is something: the rest is there when this is called again.
     pub(crate) fn on_readable(&mut self, events: &mut Vec<RuntimeEvent>) {
         loop {
             let wanted = self.missing().unwrap_or(0).max(FIRST_READ);
@@ -136,7 +153,7 @@ impl ShimLink {
                         events.push(RuntimeEvent::Broken(why));
                         return;
                     }
-                    if n < wanted {
+                    if n < wanted || !events.is_empty() {
                         return;
                     }
                 }
@@ -149,8 +166,8 @@ impl ShimLink {
         }
     }
 
-    /// Writes what is due; watches for what can come.
-    pub(crate) fn flush(&mut self, poll: &Poll) -> io::Result<()> {
+    /// Writes what is due; watches for what can come. `room`: parts of a stream can be passed on.
+    pub(crate) fn flush(&mut self, poll: &Poll, room: bool) -> io::Result<()> {
         while self.written < self.output.len() && !self.closed {
             match self.socket.write(&self.output[self.written..]) {
                 Ok(n) => self.written += n,
@@ -164,12 +181,10 @@ impl ShimLink {
             self.output = Vec::new();
             self.written = 0;
         }
-        let write = !self.output.is_empty();
-        poll.set(
-            &mut self.watch,
-            &self.socket,
-            Interest { read: !self.closed, write: write && !self.closed },
-        )
+        let waits = !room && self.stream.as_ref().is_some_and(Stream::is_passed_on);
+        let read = !self.closed && !waits;
+        let write = !self.closed && !self.output.is_empty();
+        poll.set(&mut self.watch, &self.socket, Interest { read, write })
     }
 
     /// Bytes that the pending frame still lacks, if its header is in and valid.
@@ -186,7 +201,28 @@ impl ShimLink {
             let rest = self.input.split_off(HEADER + len);
             let mut payload = std::mem::replace(&mut self.input, rest);
             payload.drain(..HEADER);
-            events.push(event(kind, payload)?);
+            self.take_frame(kind, payload, events)?;
+        }
+        Ok(())
+    }
+
+    fn take_frame(
+        &mut self,
+        kind: u8,
+        payload: Vec<u8>,
+        events: &mut Vec<RuntimeEvent>,
+    ) -> Result<(), &'static str> {
+        match (kind, &mut self.stream) {
+            (b'B', None) => self.stream = Some(Stream::begin(&payload, self.streams)),
+            (b'P', Some(stream)) => stream.take(payload, events)?,
+            (b'W', stream) => events.push(stream.take().ok_or("an end of no stream")?.end()),
+            (b'B' | b'V', Some(_)) => return Err("a result in a result"),
+            (b'P', None) => return Err("a part of no stream"),
+            (b'X' | b'D', stream) => {
+                *stream = None;
+                events.push(event(kind, payload)?);
+            }
+            _ => events.push(event(kind, payload)?),
         }
         Ok(())
     }
@@ -198,7 +234,11 @@ fn parse_header(input: &[u8]) -> Result<Option<(u8, usize)>, &'static str> {
         return Ok(None);
     };
     let len = u32::from_le_bytes([a, b, c, d]) as usize;
-    let max = if kind == b'V' { MAX_BODY } else { MAX_SMALL };
+    let max = match kind {
+        b'V' => MAX_BODY,
+        b'P' => MAX_CHUNK,
+        _ => MAX_SMALL,
+    };
     if len > max {
         return Err("a frame over its bound");
     }
