@@ -8,6 +8,7 @@ const { Module } = require('node:module');
 const freeze = require('./freeze.cjs');
 const { Link } = require('./link.cjs');
 const { InitError, describe, load } = require('./loader.cjs');
+const streams = require('./stream.cjs');
 
 // AWS Lambda's bound for a response, in bytes.
 const MAX_RESULT = 6 << 20;
@@ -18,11 +19,15 @@ for (const stream of [process.stdout, process.stderr]) stream._handle?.setBlocki
 
 const link = new Link(3, onFrame);
 let handler;
-/** The invocation in flight: `finish(error, value)` ends it once. */
+/** The invocation in flight: `end()` says whether it was not over yet, `idle()` that nothing is left that could end it. */
 let current;
 
 function fail(error) {
   link.sendJson('X', error);
+}
+
+function exceed(errorMessage) {
+  fail({ kind: 'result-too-large', errorType: 'Function.ResponseSizeTooLarge', errorMessage });
 }
 
 function succeed(value) {
@@ -35,8 +40,7 @@ function succeed(value) {
     return;
   }
   if (result.length > MAX_RESULT) {
-    const errorMessage = `Response payload size exceeded maximum allowed payload size (${MAX_RESULT} bytes).`;
-    fail({ kind: 'result-too-large', errorType: 'Function.ResponseSizeTooLarge', errorMessage });
+    exceed(`Response payload size exceeded maximum allowed payload size (${MAX_RESULT} bytes).`);
     return;
   }
   link.send('V', result);
@@ -57,35 +61,58 @@ function invoke(payload) {
     return;
   }
 
-  const call = { done: false, held: undefined };
-  call.finish = (error, value) => {
-    if (call.done) return;
+  const call = { done: false };
+  call.end = () => {
+    if (call.done) return false;
     call.done = true;
     current = undefined;
     link.ref();
-    if (error !== undefined && error !== null) fail(describe(error));
-    else succeed(value);
+    return true;
+  };
+  call.fail = (error) => {
+    if (call.end()) fail(describe(error ?? new Error(String(error))));
   };
   current = call;
-  const context = makeContext(header);
+  // While the handler works the socket does not keep the loop alive: an empty loop means that nothing will come any more.
+  link.unref();
+  try {
+    if (streams.isStreaming(handler)) stream(call, event, header);
+    else answer(call, event, makeContext(header));
+  } catch (error) {
+    call.fail(error);
+  }
+}
+
+/** Calls a handler that streams its result. */
+function stream(call, event, header) {
+  call.whole = () => {
+    if (call.end()) link.send('W');
+  };
+  call.exceed = (text) => {
+    if (call.end()) exceed(text);
+  };
+  streams.run(handler, event, makeContext(header), { link, call, passedOn: header.stream });
+}
+
+/** Calls a handler that has one value for its result. */
+function answer(call, event, context) {
+  let held;
+  const finish = (error, value) => {
+    if (error !== undefined && error !== null) call.fail(error);
+    else if (call.end()) succeed(value);
+  };
   // AWS Lambda answers a callback once the event loop is empty, unless the handler says otherwise.
   const callback = (error, value) => {
-    if (error || !context.callbackWaitsForEmptyEventLoop) call.finish(error, value);
-    else call.held ??= { value };
+    if (error || !context.callbackWaitsForEmptyEventLoop) finish(error, value);
+    else held ??= { value };
   };
   context.done = callback;
   context.fail = (error) => callback(error ?? new Error('handled'));
   context.succeed = (value) => callback(null, value);
-  // While the handler works the socket does not keep the loop alive: an empty loop means that nothing will come any more.
-  link.unref();
-  try {
-    const returned = handler(event, context, callback);
-    if (typeof returned?.then === 'function') {
-      returned.then((value) => call.finish(undefined, value), (error) => call.finish(error ?? new Error(String(error))));
-    }
-  } catch (error) {
-    call.finish(error ?? new Error(String(error)));
-  }
+  // Held, the callback's value is the answer; or there is none, which AWS Lambda answers with null.
+  call.idle = () => finish(undefined, held?.value);
+  const returned = handler(event, context, callback);
+  if (typeof returned?.then === 'function') returned.then((value) => finish(undefined, value), call.fail);
 }
 
 function makeContext(header) {
@@ -139,8 +166,7 @@ async function onFrame(kind, payload) {
 }
 
 process.on('beforeExit', () => {
-  // The loop ran empty: the callback's held value is the answer, or there is none, which AWS Lambda answers with null.
-  if (current) current.finish(undefined, current.held?.value);
+  current?.idle();
 });
 
 /** An error that nobody caught ends the process, as in AWS Lambda; the invocation in flight hears of it first. */
@@ -165,6 +191,7 @@ function becomeFunction(env) {
 }
 
 function start() {
+  streams.install(process.env);
   load(process.env._HANDLER, process.env.LAMBDA_TASK_ROOT).then(
     (loaded) => {
       handler = loaded;

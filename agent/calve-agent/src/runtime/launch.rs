@@ -30,7 +30,7 @@ use crate::place::Place;
 const SHIM_FD: i32 = 3;
 
 /// Our shims' files, as they are laid out under the run folder.
-const SHIM_FILES: [(&str, &str); 11] = [
+const SHIM_FILES: [(&str, &str); 12] = [
     ("python/__main__.py", include_str!("../../shims/python/__main__.py")),
     (
         "python/calve_runtime/__init__.py",
@@ -48,6 +48,7 @@ const SHIM_FILES: [(&str, &str); 11] = [
     ("node/link.cjs", include_str!("../../shims/node/link.cjs")),
     ("node/loader.cjs", include_str!("../../shims/node/loader.cjs")),
     ("node/freeze.cjs", include_str!("../../shims/node/freeze.cjs")),
+    ("node/stream.cjs", include_str!("../../shims/node/stream.cjs")),
 ];
 
 /// Name of a function's own runtime.
