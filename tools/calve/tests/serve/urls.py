@@ -1,7 +1,8 @@
 """Steps of `lifecycle.py`: a streamed response, and calls by URL.
 
-The function is a `bootstrap` of its own that speaks the Runtime API, since AWS's client for Python does not stream: see
-BOOTSTRAP. What its event has in `say` it posts in chunks, and fails after them if there is an `error`.
+One function is a `bootstrap` of its own that speaks the Runtime API, since AWS's client for Python does not stream: see
+BOOTSTRAP. The other one is a handler of Node. What their event has in `say` they post in chunks, and fail after them if there
+is an `error`.
 """
 
 import json
@@ -9,9 +10,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from host import ENDPOINT, KEY, LIMIT, SECRET, create, package, refused, step
+from host import ENDPOINT, KEY, LIMIT, SECRET, call, create, package, refused, step
 
 NAME = "streams"
+NODE = "streams-node"
 BOOTSTRAP = """#!/bin/sh
 exec python3.11 "$LAMBDA_TASK_ROOT/stream.py"
 """
@@ -78,10 +80,30 @@ while True:
 '''
 
 
-def streamed(host, event, **more):
-    """Calls the function. Returns its payload and the last event."""
+HANDLER = r"""
+const { once } = require('events');
+exports.handler = awslambda.streamifyResponse(async (event, out) => {
+  console.log('told');
+  if (event.version === '2.0') {
+    const head = { statusCode: 201, headers: { 'x-path': event.rawPath }, cookies: ['a=1'] };
+    out = awslambda.HttpResponseStream.from(out, head);
+    out.write('said: ');
+    out.end(event.body);
+    return;
+  }
+  out.setContentType('text/plain');
+  if (!('say' in event)) return void out.end(JSON.stringify({ whole: event }));
+  for (const part of event.say) if (!out.write(part)) await once(out, 'drain');
+  if (event.error) throw Object.assign(new Error(event.error), { name: 'Late' });
+  out.end();
+});
+"""
+
+
+def streamed(host, name, event, **more):
+    """Calls a function. Returns its payload and the last event."""
     answer = host.invoke_with_response_stream(
-        FunctionName=NAME, Payload=json.dumps(event), **more
+        FunctionName=name, Payload=json.dumps(event), **more
     )
     assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST"), answer
     assert answer["ResponseStreamContentType"] == "application/vnd.amazon.eventstream", answer
@@ -91,17 +113,17 @@ def streamed(host, event, **more):
     return payload, events[-1]["InvokeComplete"]
 
 
-def streams(host):
-    payload, complete = streamed(host, {"say": ["one ", "two ", "three"]}, LogType="Tail")
+def streams(host, name):
+    payload, complete = streamed(host, name, {"say": ["one ", "two ", "three"]}, LogType="Tail")
     assert payload == b"one two three", payload
     assert "ErrorCode" not in complete and complete["LogResult"], complete
     long = ["x" * 50_000] * 30
-    payload, complete = streamed(host, {"say": long})
+    payload, complete = streamed(host, name, {"say": long})
     assert payload == "".join(long).encode(), len(payload)
-    payload, complete = streamed(host, {"say": ["half"], "error": "too late"})
+    payload, complete = streamed(host, name, {"say": ["half"], "error": "too late"})
     assert (payload, complete["ErrorCode"]) == (b"half", "Late"), (payload, complete)
     assert json.loads(complete["ErrorDetails"])["errorMessage"] == "too late", complete
-    payload, complete = streamed(host, {"n": 1})
+    payload, complete = streamed(host, name, {"n": 1})
     assert json.loads(payload) == {"whole": {"n": 1}} and "ErrorCode" not in complete, complete
     refused(
         host,
@@ -110,7 +132,7 @@ def streams(host):
         FunctionName="nobody",
         Payload="{}",
     )
-    step("InvokeWithResponseStream, to its end and to an error in its middle")
+    step(f"InvokeWithResponseStream of {name}, to its end and to an error in its middle")
 
 
 def ask(url, body, headers=None):
@@ -176,9 +198,24 @@ def signed(url):
         assert (answer.status, body) == (202, b"/a%20bx=1&y=2"), (answer.status, body)
 
 
+def of_node(host):
+    """The same of a handler that our shim calls."""
+    create(host, NODE, package({"app.js": HANDLER}), Runtime="nodejs20.x")
+    streams(host, NODE)
+    assert call(host, NODE, {"n": 2}) == {"whole": {"n": 2}}, "a plain call gets it whole"
+    of = {"FunctionName": NODE}
+    made = host.create_function_url_config(**of, AuthType="NONE", InvokeMode="RESPONSE_STREAM")
+    status, headers, body = ask(made["FunctionUrl"] + "some/path", "hello")
+    assert (status, body) == (201, b"said: hello"), (status, body)
+    assert (headers["x-path"], headers["set-cookie"]) == ("/some/path", "a=1"), headers
+    host.delete_function(FunctionName=NODE)
+    step("a streamed response of a handler of Node by its URL")
+
+
 def main(host):
     files = {"bootstrap": BOOTSTRAP, "stream.py": STREAM}
     create(host, NAME, package(files, executable=["bootstrap"]))
-    streams(host)
+    streams(host, NAME)
     addresses(host)
     host.delete_function(FunctionName=NAME)
+    of_node(host)
