@@ -47,6 +47,15 @@ pub trait Engine: Send + Sync + 'static {
     /// When it is still there.
     fn remove(&self, snapshot: &str) -> Result<(), EngineError>;
 
+    /// The names of all snapshots that there are, whoever made them. An engine that cannot tell has none to be tidied up.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot look.
+    fn snapshots(&self) -> Result<Vec<String>, CollectError> {
+        Ok(Vec::new())
+    }
+
     /// Removes what it keeps to build on, and on which neither a snapshot stands nor a build that is under way or
     /// `wanted`, which is asked right before something is removed. The names of what was removed. An engine that keeps
     /// nothing of the kind has nothing to do.
@@ -68,9 +77,9 @@ pub struct Need {
     pub memory_mib: u32,
 }
 
-/// What nothing stands on any more cannot be told or removed.
+/// What no function needs any more cannot be told or removed.
 #[derive(Debug, Error)]
-#[error("what no function stands on any more cannot be removed")]
+#[error("what no function needs any more cannot be removed")]
 pub struct CollectError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// A machine that runs a function. Dropping it ends it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <data>/host.db    the ledger           <data>/code/    packages as they were uploaded
-//! <data>/files/     tenants' own files   <data>/lock     held by whoever serves this folder
+//! <data>/files/     tenants' own files   <data>/lock     held by whoever serves this folder; says whose it is
 //! ```
 
 use std::fs::{DirBuilder, File, TryLockError};
@@ -32,6 +32,7 @@ use crate::schedule;
 mod builds;
 mod codes;
 mod housekeeping;
+mod names;
 mod provisions;
 mod recent;
 mod restore;
@@ -122,6 +123,8 @@ pub struct Host {
     pub(crate) percentiles: Percentiles,
     pub(crate) recents: Recents,
     pub(crate) idempotent: Idempotent<Attempt>,
+    /// Whose snapshots are this host's.
+    owner: names::Owner,
     draining: watch::Sender<bool>,
     /// Held for as long as this lives.
     _lock: File,
@@ -156,6 +159,8 @@ impl Host {
         let data = settings.data.clone();
         make_folder(&data)?;
         let lock = lock(&data)?;
+        let owner = names::Owner::of(&lock)
+            .map_err(|source| HostError::Folder { path: data.clone(), source })?;
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&ledger_file(&data))?);
         // Whoever held leases held the lock, too.
         ledger.release_all()?;
@@ -205,6 +210,7 @@ impl Host {
             percentiles: Percentiles::new(),
             recents: Recents::default(),
             idempotent: Idempotent::new(ledger.clone(), Arc::new(resources), LEASE),
+            owner,
             draining: watch::Sender::new(false),
             ledger,
             settings,
@@ -259,8 +265,9 @@ impl Host {
 fn lock(data: &Path) -> Result<File, HostError> {
     let path = data.join("lock");
     let failed = |source| HostError::Folder { path: data.into(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).read(true).write(true);
+    let file = options.open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(HostError::Taken(data.into())),

@@ -9,6 +9,7 @@ use super::reference::Scope;
 use super::{Control, state};
 use crate::api::ApiError;
 use crate::engine::{BuildFailure, Need};
+use crate::ledger::LedgerError;
 use crate::model::{Configuration, Function, Snapshot, Version};
 
 /// A version that needs a snapshot.
@@ -136,6 +137,27 @@ impl Control {
         let functions = self.catalog().all();
         let names = functions.iter().flat_map(|function| state::snapshots(function));
         names.map(str::to_owned).collect()
+    }
+
+    /// The names of all snapshots that calls are answered from, or will be when a build is done that is under way or to be
+    /// made, of which `next` gives the name: by the ledger as well as by what is in memory. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be read.
+    pub fn kept(
+        &self,
+        next: impl Fn(&Function, &Version) -> String,
+    ) -> Result<BTreeSet<String>, LedgerError> {
+        let written = self.parts.ledger.functions()?;
+        let known = self.catalog().all();
+        let mut kept = BTreeSet::new();
+        for function in written.iter().chain(known.iter().map(Arc::as_ref)) {
+            kept.extend(state::snapshots(function).into_iter().map(str::to_owned));
+            let built = state::versions(function).filter(|version| state::is_building(version));
+            kept.extend(built.map(|version| next(function, version)));
+        }
+        Ok(kept)
     }
 
     pub(super) fn account(&self, tenant: &str) -> String {

@@ -208,6 +208,10 @@ impl Engine for FleetEngine {
             match tried.flatten() {
                 None | Some(Err(calve_snapshots::Error::NotFound { .. })) => {}
                 Some(Ok(())) => removed.push(base.name.to_owned()),
+    fn snapshots(&self) -> Result<Vec<String>, CollectError> {
+        self.store.names().map_err(|e| CollectError(e.into()))
+    }
+
                 Some(Err(error)) => return Err(failed(error)),
             }
         }

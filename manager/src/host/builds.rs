@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
@@ -17,7 +16,7 @@ use crate::engine::{Blueprint, BuildFailure, EngineError, chain};
 use crate::full::is_full;
 use crate::held::Holds;
 use crate::metrics::BuildOutcome;
-use crate::model::{Code, Snapshot};
+use crate::model::{Code, Function, Snapshot, Version};
 use crate::package;
 
 mod line;
@@ -100,7 +99,7 @@ impl Host {
 
     /// Builds a version and says what came of it.
     fn build(&self, job: &BuildJob, plan: &Plan) -> Built {
-        let name = snapshot_name(job, plan);
+        let name = self.name(&plan.function, &plan.version);
         let built = self.try_build(job, plan, &name).and_then(|()| self.try_open(&name));
         let result = built.map(|()| plan.snapshot(&*name));
         let failed = result.as_ref().err().cloned();
@@ -206,6 +205,12 @@ impl Host {
         }
     }
 
+    /// The name of the snapshot that a version's next build makes.
+    pub(super) fn name(&self, function: &Function, version: &Version) -> String {
+        let (tenant, name) = (&*function.tenant, &*function.name);
+        self.owner.name([tenant, name, &version.qualifier(), &version.revision])
+    }
+
     /// Removes a snapshot that nobody wants.
     pub(super) fn discard(&self, name: &str) {
         // Two revisions can come to one name.
@@ -217,15 +222,4 @@ impl Host {
             tracing::warn!(snapshot = %name, %error, "cannot remove a snapshot");
         }
     }
-}
-
-/// The name of a version's snapshot: of nobody else's, and of no other revision's.
-fn snapshot_name(job: &BuildJob, plan: &Plan) -> String {
-    let mut hash = Sha256::new();
-    for part in [&job.tenant, &job.function, &plan.version.qualifier(), &plan.version.revision] {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    let digest = hex::encode(hash.finalize());
-    format!("fn.{}", digest.get(..40).unwrap_or(&digest))
 }

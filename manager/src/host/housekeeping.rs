@@ -27,6 +27,7 @@ pub(super) fn start(host: &Arc<Host>, unused: UnboundedReceiver<String>) {
         host.measure();
     });
     every(host, SWEEP, Host::sweep_records);
+    every(host, SWEEP, Host::sweep_snapshots);
     // Not at the start, when there is enough to do: it reads about every snapshot.
     every_after(host, SWEEP, SWEEP, Host::sweep_runtimes);
     remove(host, unused);
@@ -77,6 +78,8 @@ impl Host {
     pub fn sweep(&self) {
         self.measure();
         self.sweep_records();
+        // These first: what they stood on may be removed then.
+        self.sweep_snapshots();
         self.sweep_runtimes();
     }
 
@@ -86,6 +89,33 @@ impl Host {
         }
         if let Err(error) = self.control.collect() {
             tracing::error!(%error, "cannot remove packages that nobody has");
+        }
+    }
+
+    /// Removes snapshots that this host has built and that no version stands for: it was killed, or failed, between two steps
+    /// of which one is in the store and the other in the ledger.
+    ///
+    /// What is in the store when it is looked at was begun by a build before. Either its version is waiting for it yet, or has
+    /// it, or never will: a revision that has passed does not come back. What others have built, and what people did, has
+    /// other names (see [`names`](super::names)).
+    fn sweep_snapshots(&self) {
+        let found = match self.engine.snapshots() {
+            Ok(found) => found,
+            Err(error) => return tracing::error!(why = chain(&error), "snapshots stay"),
+        };
+        let answering = self.control.snapshots();
+        let mut orphans = found;
+        orphans.retain(|name| self.owner.gave(name) && !answering.contains(name));
+        if orphans.is_empty() {
+            return;
+        }
+        match self.control.kept(|function, version| self.name(function, version)) {
+            Ok(kept) => orphans.retain(|name| !kept.contains(name)),
+            Err(error) => return tracing::error!(why = chain(&error), "snapshots stay"),
+        }
+        for name in orphans {
+            tracing::info!(snapshot = name, "no version stands for it any more: it is removed");
+            self.discard(&name);
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) layers: BTreeMap<String, Vec<String>>,
     /// Function and version of every build that was begun.
     pub(crate) builds: Vec<(String, String)>,
+    /// How often a snapshot was to be removed.
+    pub(crate) asked_to_remove: u32,
     /// Snapshots that were removed.
     pub(crate) removed: Vec<String>,
     /// Machines that were started.
@@ -63,6 +65,10 @@ pub(crate) struct World {
     pub(crate) waiting: Vec<(String, String)>,
     /// What nobody has to wait at any more.
     pub(crate) open: BTreeSet<String>,
+    /// Whether snapshots cannot be removed.
+    pub(crate) keep_snapshots: bool,
+    /// Whether what was built is looked at only when this is no more.
+    pub(crate) hold_checks: bool,
     /// Whether builds wait until this is no more.
     pub(crate) hold_builds: bool,
     /// The function whose builds wait until this is no more.
@@ -164,7 +170,7 @@ impl FakeEngine {
     /// Lets go of whatever waits, for good: threads of a host that ends must not stay.
     pub(crate) fn release(&self) {
         self.with(|world| {
-            (world.hold_builds, world.hold_starts) = (false, false);
+            (world.hold_builds, world.hold_starts, world.hold_checks) = (false, false, false);
             (world.slow, world.stall_after) = (None, None);
             world.machines.values_mut().for_each(|ended| *ended = true);
         });
@@ -223,17 +229,25 @@ impl Engine for FakeEngine {
     }
 
     fn check(&self, snapshot: &str) -> Result<(), EngineError> {
-        self.with(|world| world.open(snapshot).map(drop))
+        self.0.wait_while(|world| world.hold_checks).open(snapshot).map(drop)
     }
 
     fn remove(&self, snapshot: &str) -> Result<(), EngineError> {
         self.with(|world| {
+            world.asked_to_remove += 1;
+            if world.keep_snapshots {
+                return Err(EngineError::Machine("the test wants it so".into()));
+            }
             world.damaged.remove(snapshot);
             world.bases.values_mut().for_each(|on| on.retain(|one| one != snapshot));
             world.snapshots.remove(snapshot);
             world.removed.push(snapshot.to_owned());
-        });
-        Ok(())
+            Ok(())
+        })
+    }
+
+    fn snapshots(&self) -> Result<Vec<String>, CollectError> {
+        Ok(self.with(|world| world.snapshots.keys().cloned().collect()))
     }
 
     fn collect(&self, wanted: &dyn Fn() -> BTreeSet<Need>) -> Result<Vec<String>, CollectError> {

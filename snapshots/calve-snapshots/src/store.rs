@@ -152,7 +152,13 @@ impl Store {
         Inspection::of(&snapshot).map_err(Error::io("inspect", self.path()))
     }
 
-    /// Every name, sorted.
+    /// Every name, sorted; nothing is read of what they stand for.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let _lock = self.lock(FlockArg::LockShared)?;
+        self.known()
+    }
+
+    /// Every name, sorted, with what it stands for.
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
         let _lock = self.lock(FlockArg::LockShared)?;
         let mut entries = Vec::new();

@@ -163,6 +163,7 @@ fn the_list_shows_bad_snapshots_among_the_good() {
     let list = f.store.list().unwrap();
     let names: Vec<_> = list.iter().map(|e| (&e.name[..], e.id)).collect();
     assert_eq!(names, [("a", a), ("b", b)]);
+    assert_eq!(f.store.names().unwrap(), ["a", "b"]);
     assert!(list[0].manifest.is_ok());
     assert!(matches!(&list[1].manifest, Err(Error::Damaged { name, .. }) if name == "b"));
     f.store.remove("b").unwrap(); // can be removed all the same, without taking images from `a`
