@@ -21,6 +21,7 @@ use calve_snapshots::Store;
 use serde_json::json;
 
 use self::bases::Bases;
+use self::habits::Habits;
 use self::open::{Open, Pupil, lock};
 use self::unopened::unopened;
 use super::{
@@ -69,7 +70,7 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The fleet behind [`Engine`].
 pub struct FleetEngine {
     fleet: Fleet,
-    store: Store,
+    store: Arc<Store>,
     images: Box<dyn Images>,
     open: Arc<Mutex<Open>>,
     /// One runtime is built at a time.
@@ -82,6 +83,7 @@ impl FleetEngine {
     /// An engine on a fleet and a store.
     pub fn new(fleet: Fleet, store: Store, images: impl Images) -> Self {
         let (open, building, bases) = (Arc::default(), Mutex::default(), Bases::default());
+        let store = Arc::new(store);
         Self { fleet, store, images: Box::new(images), open, building, bases }
     }
 
@@ -90,11 +92,22 @@ impl FleetEngine {
             return Ok(frozen);
         }
         // Not under the lock: it may read all of a snapshot.
-        let frozen = Arc::new(self.fleet.open(&self.store, name).map_err(|e| unopened(name, e))?);
+        let frozen = self.fleet.open(&self.store, name).map_err(|e| unopened(name, e))?;
+        let (frozen, habits) = self.recall(frozen);
+        let frozen = Arc::new(frozen);
         // That nothing can be kept ready makes starts slower, and is no reason to refuse them.
         let _ = self.fleet.keep(frozen.shape(), Keep { least: 1, most: MOST_SHELLS });
-        self.open().add(name, &frozen);
+        self.open().add(name, &frozen, habits);
         Ok(frozen)
+    }
+
+    /// Gives a snapshot what was learned of its calls, if anything was.
+    fn recall(&self, frozen: Frozen) -> (Frozen, Habits) {
+        let learned = habits::recall(&self.store, frozen.snapshot());
+        match learned.and_then(|learned| frozen.with_workset(&learned).ok()) {
+            Some(taught) => (taught, Habits::Known),
+            None => (frozen, Habits::Unknown),
+        }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -170,7 +183,8 @@ impl Engine for FleetEngine {
     fn start(&self, snapshot: &str) -> Result<Box<dyn Instance>, EngineError> {
         let frozen = self.frozen(snapshot)?;
         let clone = self.fleet.thaw_with(&frozen, ThawOptions::default()).map_err(machine)?;
-        let pupil = Pupil { open: self.open.clone(), name: snapshot.to_owned(), frozen };
+        let (open, store, name) = (self.open.clone(), self.store.clone(), snapshot.to_owned());
+        let pupil = Pupil { open, store, name, frozen };
         Ok(Box::new(CloneInstance::new(clone, Some(pupil))?))
     }
 
@@ -194,6 +208,10 @@ impl Engine for FleetEngine {
         }
     }
 
+    fn snapshots(&self) -> Result<Vec<String>, CollectError> {
+        self.store.names().map_err(|e| CollectError(e.into()))
+    }
+
     fn collect(&self, wanted: &dyn Fn() -> BTreeSet<Need>) -> Result<Vec<String>, CollectError> {
         let failed = |error: calve_snapshots::Error| CollectError(error.into());
         self.bases.survey();
@@ -208,10 +226,6 @@ impl Engine for FleetEngine {
             match tried.flatten() {
                 None | Some(Err(calve_snapshots::Error::NotFound { .. })) => {}
                 Some(Ok(())) => removed.push(base.name.to_owned()),
-    fn snapshots(&self) -> Result<Vec<String>, CollectError> {
-        self.store.names().map_err(|e| CollectError(e.into()))
-    }
-
                 Some(Err(error)) => return Err(failed(error)),
             }
         }

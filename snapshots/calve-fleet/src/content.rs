@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use calve_snapshots::workset::MAX_RUNS;
 use calve_snapshots::{State, Workset};
 use calve_vmm::Shape;
-use calve_vmm::memory::{Stretch, Touched};
+use calve_vmm::memory::{MAX_TOUCHED, Stretch, Touched};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -16,6 +17,9 @@ use crate::control::DiskSpec;
 use crate::layers::Layers;
 
 const PAGE: u64 = 4096;
+
+// Whatever working set can be read is one that a plan may have.
+const _: () = assert!(MAX_RUNS <= MAX_TOUCHED);
 
 /// The content of clones. Everything in it is immutable.
 #[derive(Debug)]

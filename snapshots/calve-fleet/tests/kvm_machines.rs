@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use calve_fleet::{Budget, CallError, CallOptions, Death, End, Fleet, Keep, Options, WorkerError};
+use calve_snapshots::Store;
 use common::{
     ALPHABET, BYE_WHEN_CLONED, HELLO, SILENCE, child_pids, eventually, fleet, freeze, kill_9,
     lives, shape, start, store,
@@ -51,9 +52,15 @@ fn what_clones_were_seen_to_touch_is_made_ready_for_the_next() {
     let clone = fleet.thaw(&taught).unwrap();
     eventually("a clone that was told speaks", || !clone.console().is_empty());
     assert_eq!(clone.workset().unwrap().common(&common), common);
-    // The snapshot is what it was.
     drop(clone);
-    fleet.open(&store.store, frozen.snapshot().name()).unwrap();
+    // The snapshot is what it was; whoever opens the store next is told, too.
+    store.store.learn(frozen.snapshot(), &common).unwrap();
+    let next = Store::open(store.store.path()).unwrap();
+    let frozen = fleet.open(&next, frozen.snapshot().name()).unwrap();
+    let taught = frozen.with_workset(&next.learned(frozen.snapshot()).unwrap().unwrap()).unwrap();
+    let clone = fleet.thaw(&taught).unwrap();
+    eventually("a clone of that speaks", || !clone.console().is_empty());
+    assert_eq!(clone.workset().unwrap().common(&common), common);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub use memory::{FileMemory, MemoryLayout, MemoryRegion, MemorySource};
 pub use signature::{KeyError, MalformedSignature, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, Verify};
 pub use state::{Section, State, StateError};
-pub use store::{Draft, Entry, LayerFile, Role, Store};
+pub use store::{Draft, Entry, LayerFile, LearnedError, Role, Store};
 pub use workset::{PageRun, Workset};
 
 /// Told how far long work has come: bytes done, bytes in all.

@@ -7,6 +7,7 @@
 //!   images/<digest>       kernels, root and code images, each once
 //!   stamps/<digest>       which file was found to have that digest (see `stamp`)
 //!   signatures/<name>     who vouches that the name stands for what it does (see `signature`)
+//!   learned/<id>          which pages its clones were found to touch since (see `learned`)
 //!   tmp/<name>/           the draft of <name>, locked by its builder
 //!   tmp/.link-<name>      the link on its way into names/
 //! ```
@@ -35,6 +36,7 @@ use crate::{
 mod collect;
 mod dir;
 mod draft;
+mod learned;
 mod name;
 mod signatures;
 mod stamp;
@@ -44,6 +46,7 @@ mod tests;
 pub(crate) use dir::Dir;
 use dir::Lock;
 pub use draft::{Draft, LayerFile, Role};
+pub use learned::LearnedError;
 pub(crate) use stamp::Stamp;
 
 /// What a name in `names/` links to, before the id.

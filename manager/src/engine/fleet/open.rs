@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use calve_fleet::{Clone, Frozen};
+use calve_snapshots::Store;
 
-use super::habits::Habits;
+use super::habits::{self, Habits};
 
 /// Most snapshots that are held open; each takes a few descriptors.
 const MOST_OPEN: usize = 256;
@@ -43,14 +44,14 @@ impl Open {
     }
 
     /// Adds one, in the place of the one whose last use is longest ago, if there are many.
-    pub(super) fn add(&mut self, name: &str, frozen: &Arc<Frozen>) {
+    pub(super) fn add(&mut self, name: &str, frozen: &Arc<Frozen>, habits: Habits) {
         if self.snapshots.len() >= MOST_OPEN {
             let oldest = self.snapshots.iter().min_by_key(|(_, opened)| opened.used);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.snapshots.remove(&oldest);
             }
         }
-        let opened = Opened { used: self.uses, frozen: frozen.clone(), habits: Habits::default() };
+        let opened = Opened { used: self.uses, frozen: frozen.clone(), habits };
         self.snapshots.insert(name.to_owned(), opened);
     }
 }
@@ -58,6 +59,7 @@ impl Open {
 /// Whoever learns from a clone what the calls of its version touch.
 pub(super) struct Pupil {
     pub(super) open: Arc<Mutex<Open>>,
+    pub(super) store: Arc<Store>,
     pub(super) name: String,
     /// What the clone is of.
     pub(super) frozen: Arc<Frozen>,
@@ -72,12 +74,14 @@ impl Pupil {
         }
         // Where it cannot be looked at, all calls are as slow as the first.
         let Ok(touched) = clone.workset() else { return };
-        let opened = &mut lock(&self.open);
-        let common = opened.habits(&self.name, &self.frozen);
-        let Some(common) = common.and_then(|opened| opened.habits.see(touched)) else { return };
-        let Ok(taught) = self.frozen.with_workset(&common) else { return };
-        if let Some(opened) = opened.habits(&self.name, &self.frozen) {
+        let mut open = lock(&self.open);
+        let Some(opened) = open.habits(&self.name, &self.frozen) else { return };
+        let Some(common) = opened.habits.see(touched) else { return };
+        if let Ok(taught) = self.frozen.with_workset(&common) {
             opened.frozen = Arc::new(taught);
         }
+        // Not while others wait to start machines.
+        drop(open);
+        habits::keep(&self.store, self.frozen.snapshot(), &common);
     }
 }

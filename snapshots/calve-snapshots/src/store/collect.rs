@@ -49,6 +49,7 @@ impl Store {
         let names: BTreeSet<_> = self.known()?.into_iter().collect();
         let unnamed = self.signatures.names()?.into_iter().filter(|name| !names.contains(name));
         unnamed.into_iter().try_for_each(|name| self.signatures.unlink(&name))?;
+        self.unlearn()?;
         // Last, for the same reason as above.
         self.nameless()?.iter().try_for_each(|hex| self.snapshots.remove(hex))
     }

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod drafts;
+mod learned;
 mod lifecycle;
 mod opening;
 mod random;
