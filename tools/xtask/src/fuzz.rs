@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -165,7 +165,7 @@ fn fuzz_all(
     };
     let each = thread::scope(|scope| {
         let threads: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
-        let results = threads.into_iter().map(|thread| thread.join());
+        let results = threads.into_iter().map(ScopedJoinHandle::join);
         results.collect::<Result<Vec<anyhow::Result<Vec<_>>>, _>>()
     });
     let Ok(each) = each else { bail!("a thread that ran fuzz targets has panicked") };
