@@ -84,7 +84,7 @@ impl Frozen {
         let mut kernel = tempfile::tempfile()?;
         kernel.write_all(&elf(GUEST))?;
         let boot = Boot { kernel, initrd: None, cmdline: String::new() };
-        let machine = shell.boot(&hypervisor, boot, attachments().0)?;
+        let machine = shell.boot(boot, attachments().0)?;
         // Half of it in use, as the floor's is.
         for n in 16..u64::from(MIB) / 2 {
             machine.memory().write_slice(&vec![1; 1 << 20], GuestAddress(n << 20))?;

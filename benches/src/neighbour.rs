@@ -54,5 +54,5 @@ fn storm() -> anyhow::Result<Machine> {
     kernel.write_all(&elf(STORM))?;
     let boot = Boot { kernel, initrd: None, cmdline: String::new() };
     let devices = calve_vmm::Attachments { vsock: VsockHost::unconnected(4), ..attachments().0 };
-    Ok(shell.boot(&hypervisor, boot, devices)?)
+    Ok(shell.boot(boot, devices)?)
 }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let devices = Attachments { disks, vsock: VsockHost::unconnected(3), console };
     let cmdline = "console=ttyS0 reboot=t panic=-1 root=/dev/vda ro".into();
     let boot = Boot { kernel, initrd: None, cmdline };
-    let mut machine = shell.boot(&hypervisor, boot, devices)?;
+    let mut machine = shell.boot(boot, devices)?;
     machine.resume()?;
     println!("the guest ended: {:?}", machine.wait());
     Ok(())

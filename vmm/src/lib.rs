@@ -9,7 +9,7 @@
 //! let boot = Boot { kernel, initrd: None, cmdline: "console=ttyS0 reboot=t panic=-1".into() };
 //! let console = Some(Box::new(std::io::stdout()) as _);
 //! let devices = Attachments { disks: vec![], vsock: VsockHost::unconnected(3), console };
-//! let mut machine = shell.boot(&hypervisor, boot, devices)?;
+//! let mut machine = shell.boot(boot, devices)?;
 //! machine.resume()?;
 //! assert_eq!(machine.wait(), Exit::Reset);
 //! # Ok(()) }

@@ -215,26 +215,13 @@ impl Shell {
     /// # Errors
     ///
     /// For an image that is no kernel, does not fit, or devices that do not match the shape.
-    pub fn boot(
-        self,
-        hypervisor: &Hypervisor,
-        boot: Boot,
-        attachments: Attachments,
-    ) -> Result<Machine, MachineError> {
+    pub fn boot(self, boot: Boot, attachments: Attachments) -> Result<Machine, MachineError> {
         let Self { mut parts, .. } = self;
         parts.ram.fill()?;
         let entry = boot::load(parts.ram.guest(), &parts.shape, boot)?;
         attach(&parts, attachments)?;
-        let deadline = hypervisor.has_tsc_deadline();
-        for (index, vcpu) in (0..).zip(&parts.vcpus) {
-            let leaves = cpuid::for_vcpu(
-                hypervisor.cpuid().as_slice(),
-                index,
-                parts.shape.vcpus(),
-                deadline,
-            );
-            let entry = (index == 0).then_some(&entry);
-            vcpu.with(|fd| boot::apply(fd, &leaves, entry))??;
+        if let Some(first) = parts.vcpus.first() {
+            first.with(|fd| boot::enter(fd, &entry))??;
         }
         Ok(Machine::new(parts))
     }

@@ -25,7 +25,7 @@ fn boot(kernel: File, memory_mib: u32, vcpus: u8, cmdline: &str) -> (Machine, Ou
     let output = Output::default();
     let cmdline = format!("console=ttyS0 reboot=t panic=-1 {cmdline}");
     let boot = Boot { kernel, initrd: None, cmdline };
-    let mut machine = shell.boot(&hypervisor, boot, attachments(&output)).unwrap();
+    let mut machine = shell.boot(boot, attachments(&output)).unwrap();
     machine.resume().unwrap();
     (machine, output)
 }

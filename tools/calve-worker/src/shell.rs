@@ -23,7 +23,6 @@ const MAX_DECODED: usize = MAX_STATE_LEN + 20 * calve_vmm::memory::MAX_TOUCHED;
 
 /// A shell and when it was complete.
 struct Born {
-    hypervisor: Hypervisor,
     shell: Shell,
     at_ns: u64,
 }
@@ -57,9 +56,11 @@ fn birth(
     let threads = inside.threads();
     let shut = move |thread| threads.shut(kind(thread)).map_err(std::io::Error::other);
     let shell = Shell::confined(&hypervisor, shape, shut).during(Stage::Shell)?;
+    // A machine has all that it needs of it.
+    drop(hypervisor);
     // Every thread is there: nothing from here on makes one.
     inside.seal().during(Stage::Jail)?;
-    Ok(Born { hypervisor, shell, at_ns: monotonic_ns() })
+    Ok(Born { shell, at_ns: monotonic_ns() })
 }
 
 /// Which calls a thread of the machine needs.
@@ -103,7 +104,7 @@ impl Born {
         let Attached { attachments, keyboard } =
             attach(boot.attach, files, socket).during(Stage::Control)?;
         let boot = calve_vmm::Boot { kernel, initrd, cmdline: boot.cmdline };
-        let machine = self.shell.boot(&self.hypervisor, boot, attachments).during(Stage::Boot)?;
+        let machine = self.shell.boot(boot, attachments).during(Stage::Boot)?;
         Ok(Running { machine, keyboard, origin: None, shell_ns: self.at_ns, content_ns: 0 })
     }
 

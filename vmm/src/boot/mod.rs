@@ -22,7 +22,7 @@ use crate::layout::{CMDLINE, CMDLINE_MAX, HIGH_RAM_START, HOLE_START, PAGE_SIZE}
 use crate::memory::GuestMemory;
 use crate::shape::Shape;
 
-pub(crate) use entry::{EntryState, apply};
+pub(crate) use entry::{EntryState, enter};
 pub use image::KernelError;
 
 /// What a machine boots.

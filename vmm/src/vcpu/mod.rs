@@ -16,6 +16,7 @@ pub(crate) mod cpuid;
 mod entry;
 mod kick;
 pub(crate) mod newborn;
+mod power_on;
 pub(crate) mod state;
 
 use std::io;

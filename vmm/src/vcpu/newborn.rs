@@ -1,8 +1,8 @@
 //! A vCPU as it is born: what a thaw need not set, because it is so already.
 //!
 //! A call on a vCPU costs its being loaded onto a processor and put off again, which is more than most of
-//! them do. So a shell gives its vCPUs the processor that machines on this host usually see, reads what they
-//! are then, and a thaw leaves out what would change nothing.
+//! them do. So a shell gives its vCPUs the processor that machines on this host usually see, as it is at power-on, reads what
+//! they are then, and a thaw leaves out what would change nothing.
 
 use kvm_bindings::{
     kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_vcpu_events,
@@ -10,7 +10,8 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VcpuFd;
 
-use super::state::{MAX_CPUID, VcpuState, VcpuStateError, call, read_msrs, runs, set_cpuid};
+use super::power_on::power_on;
+use super::state::{MAX_CPUID, VcpuState, VcpuStateError, call, read_msrs, runs};
 
 /// What a vCPU has before anything was loaded into it.
 #[derive(Debug)]
@@ -28,13 +29,13 @@ pub(crate) struct Newborn {
 }
 
 impl Newborn {
-    /// Gives the vCPU these leaves and reads what it is then.
+    /// Gives the vCPU these leaves, [powers it on](power_on) and reads what it is then.
     pub(crate) fn new(
         fd: &VcpuFd,
         leaves: &[kvm_cpuid_entry2],
         msr_list: &[u32],
     ) -> Result<Self, VcpuStateError> {
-        set_cpuid(fd, leaves)?;
+        power_on(fd, leaves)?;
         let mut msrs = read_msrs(fd, msr_list)?;
         msrs.sort_unstable_by_key(|msr| msr.index);
         Ok(Self {

@@ -123,7 +123,7 @@ pub fn boot(code: &[u8], mode: Mode, memory_mib: u32, vcpus: u8) -> (Machine, Ou
     let shell = Shell::new(&hypervisor, shape).unwrap();
     let output = Output::default();
     let boot = Boot { kernel: elf(code, mode), initrd: None, cmdline: String::new() };
-    (shell.boot(&hypervisor, boot, attachments(&output)).unwrap(), output)
+    (shell.boot(boot, attachments(&output)).unwrap(), output)
 }
 
 /// Waits until `condition` holds; panics after half a minute.

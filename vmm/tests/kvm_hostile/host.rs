@@ -80,7 +80,7 @@ impl Host {
         let boot = Boot { kernel, initrd: None, cmdline: String::new() };
         let devices = attachments(&disks, &door, &output);
         let shell = Shell::new(&hypervisor, shape).unwrap();
-        let machine = shell.boot(&hypervisor, boot, devices).unwrap();
+        let machine = shell.boot(boot, devices).unwrap();
         Self { machine, output, door, disks }
     }
 

@@ -81,7 +81,6 @@ const TABLE: &[Need] = &[
               interrupts",
         threads: &[Main],
         rules: &[
-            Ioctl(KVM_CHECK_EXTENSION),
             Ioctl(KVM_SET_REGS),
             Ioctl(KVM_GET_SREGS),
             Ioctl(KVM_SET_SREGS),
@@ -326,7 +325,6 @@ const fn both<T>(number: u8) -> u64 {
     nix::request_code_readwrite!(KVMIO, number, size_of::<T>())
 }
 
-const KVM_CHECK_EXTENSION: u64 = none(0x03);
 const KVM_IRQ_LINE: u64 = write::<kvm::kvm_irq_level>(0x61);
 const KVM_GET_IRQCHIP: u64 = both::<kvm::kvm_irqchip>(0x62);
 /// Sic: the kernel says `_IOR`.
