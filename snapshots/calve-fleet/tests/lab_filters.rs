@@ -31,7 +31,7 @@ const ON_ANY_THREAD: [&str; 5] =
     ["interrupt it", "say where it stood", "wake threads", "map guest memory", "kick vCPUs"];
 
 /// What need not be seen here.
-const ELSEWHERE: [(i64, Option<u64>, &str); 14] = [
+const ELSEWHERE: [(i64, Option<u64>, &str); 15] = [
     (
         libc::SYS_rt_sigaction,
         None,
@@ -52,6 +52,11 @@ const ELSEWHERE: [(i64, Option<u64>, &str); 14] = [
     (libc::SYS_writev, None, "the C library's own last words"),
     (libc::SYS_close, None, "panics of debug builds, on threads of vCPUs"),
     (libc::SYS_getrandom, None, "hash tables, of the devices' thread as of the main one"),
+    (
+        libc::SYS_ioctl,
+        Some(0x4008_ae90),
+        "KVM_SET_CPUID2: a snapshot of a host with another processor",
+    ),
     (libc::SYS_ioctl, Some(0xaea2), "KVM_SET_TSC_KHZ: a snapshot of a host with another clock"),
     (libc::SYS_ioctl, Some(0xc040_aed5), "KVM_PRE_FAULT_MEMORY: kernels that have it"),
 ];
