@@ -8,7 +8,7 @@ use calve_vmm::memory::MemoryPlan;
 use calve_vmm::{
     Exit, Hypervisor, MachineError, MachineState, Shape, Shell, ThawMemory, VcpuFault,
 };
-use common::{Mode, attachments, boot, eventually};
+use common::{Mode, Output, attachments, boot, eventually};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 // Writes "ok" to the serial port, then resets through the ACPI reset register.
@@ -46,6 +46,42 @@ fn a_guest_turns_itself_off() {
     let (mut machine, _) = boot(power_off(), Mode::Protected, 2, 1);
     machine.resume().unwrap();
     assert_eq!(machine.wait(), Exit::PowerOff);
+}
+
+// Asks the processor who makes it run: leaf 0x40000000 of CPUID, whose EDX ends KVM's signature (Linux
+// `Documentation/virt/kvm/x86/cpuid.rst`).
+guest!(
+    curious,
+    32,
+    "2: mov eax, 0x40000000",
+    "cpuid",
+    "mov [0x120000], edx",
+    "inc dword ptr [0x120004]",
+    "jmp 2b"
+);
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_clone_has_the_processor_that_it_was_frozen_with() {
+    const MIB: u64 = 1 << 20;
+    let (booted, _) = boot(curious(), Mode::Protected, 2, 1);
+    let mut sections = booted.save().unwrap().to_sections().unwrap();
+    // As on a host whose KVM names itself otherwise.
+    let vcpu = sections.iter_mut().find(|section| section.name == "vcpu.0").unwrap();
+    let signature = vcpu.bytes.windows(12).position(|bytes| bytes == b"KVMKVMKVM\0\0\0").unwrap();
+    vcpu.bytes[signature + 8..signature + 12].copy_from_slice(b"Calv");
+    let state = MachineState::try_from(&sections[..]).unwrap();
+    let files = [booted.memory_file().unwrap().try_clone().unwrap()];
+    let plan = MemoryPlan::whole(2 * MIB);
+    let memory = ThawMemory { files: &files, plan: &plan, recorded: false, huge_pages: false };
+    let shell = Shell::new(&Hypervisor::open().unwrap(), state.shape()).unwrap();
+    let mut clone = shell.thaw(&state, memory, attachments(&Output::default())).unwrap();
+    assert_eq!(clone.save().unwrap().differences(&state), [""; 0]);
+    clone.resume().unwrap();
+    let asked = || clone.memory().read_obj::<u32>(GuestAddress(0x12_0004)).unwrap() > 0;
+    eventually("it has asked", asked);
+    let answer: [u8; 4] = clone.memory().read_obj(GuestAddress(0x12_0000)).unwrap();
+    assert_eq!(&answer, b"Calv");
 }
 
 // An exception with no table to handle it in.

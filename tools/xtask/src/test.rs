@@ -42,12 +42,12 @@ const LIMIT_LONG: u32 = 60 * 60;
 /// How long each fuzz target runs, in seconds: in every run, and in a long one, there with either sanitizer. What they
 /// find is kept, so that runs go on from where others stopped.
 const FUZZ: u32 = 5;
-const FUZZ_LONG: u32 = 120;
+const FUZZ_LONG: u32 = 60;
 
 /// How much to test.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// For a night: fuzz every target for two minutes, and again under the address sanitizer; more deaths and longer soaks
+    /// For a night: fuzz every target for a minute, and again under the address sanitizer; more deaths and longer soaks
     #[arg(long)]
     long: bool,
 }
