@@ -18,7 +18,7 @@ const MTRRS: [std::ops::RangeInclusive<u32>; 5] =
     [0x200..=0x20f, 0x250..=0x250, 0x258..=0x259, 0x268..=0x26f, 0x2ff..=0x2ff];
 
 /// `IA32_DEBUGCTL`, which only recent kernels list.
-const DEBUG_CONTROL: u32 = 0x1d9;
+pub(crate) const DEBUG_CONTROL: u32 = 0x1d9;
 
 /// Bytes of `struct kvm_xsave`.
 const XSAVE_BYTES: i32 = 4096;

@@ -5,12 +5,14 @@
 //! ```
 //!
 //! Hosts with data folders of their own may share a store, and a host may stop while another goes on: what a ledger does not
-//! know is therefore not nobody's. The owner in a name says whose ledger knows it, and a host removes no other's snapshots.
+//! know is therefore not nobody's. The owner in a name says whose ledger knows it, and a host that looks for what nobody stands
+//! for looks at its own alone.
 //!
-//! Who the owner is stands in the data folder's lock file, beside that file's own inode number and time of birth. A copy of the
-//! folder has a lock file of its own and so becomes another owner, whose ledger names snapshots of the first; those that it
-//! alone would have had to remove stay. Where a whole file system is copied, block by block, the copies are the same owner:
-//! they must not share a store.
+//! Who the owner is stands in the data folder's lock file, beside the machine's identity (machine-id(5)) and that file's own
+//! inode number and time of birth. A copy of the folder has a lock file of its own and so becomes another owner, and so does a
+//! folder that moves to another machine. Its ledger goes on to name snapshots of the first, and the host removes those when
+//! their versions go, as its own: where the first still answers from them it builds them anew. Copies block by block, of a file
+//! system or a virtual disk, that run on machines with one identity are the same owner: they must not share a store.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -70,11 +72,12 @@ impl Owner {
     }
 }
 
-/// What no copy of a file has.
+/// What no copy of a file has, nor the file itself on another machine.
 fn place(metadata: &Metadata) -> String {
     // Not every file system knows when a file was made.
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-    format!("{} {}", metadata.ino(), born.unwrap_or_default().as_nanos())
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    format!("{} {} {}", metadata.ino(), born.unwrap_or_default().as_nanos(), machine.trim())
 }
 
 fn write(lock: &File, line: &str) -> io::Result<()> {

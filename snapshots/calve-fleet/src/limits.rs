@@ -123,7 +123,7 @@ impl Limiter {
         let cgroup = cgroups.make(&limits.of(shape))?;
         let (memory, copy) = (limits.memory(shape), shape.memory_bytes());
         let cpu_weight = limits.cpu_weight;
-        Ok(Some(Limited { cgroup, own: memory, memory, copy, cpu_weight }))
+        Ok(Some(Limited { cgroup, own: memory, memory, copy, copies: 0, cpu_weight }))
     }
 }
 
@@ -135,8 +135,10 @@ pub(crate) struct Limited {
     own: u64,
     /// Bytes that it is allowed now.
     pub(crate) memory: u64,
-    /// Bytes that a copy of the machine's memory takes.
+    /// Bytes that a copy of the machine's memory takes, at most.
     copy: u64,
+    /// How many were asked for.
+    copies: u64,
     cpu_weight: u32,
 }
 
@@ -154,9 +156,10 @@ impl Limited {
     }
 
     /// Room for a copy of the machine's memory beside those of former times, which count as the worker's for as long as
-    /// somebody has them, such as the children of a fork.
+    /// somebody has them, such as the children of a fork. A worker that has more than them in such files is not itself.
     pub(crate) fn allow_copy(&mut self) -> Result<(), CgroupError> {
-        let former = self.cgroup.shared_memory();
+        let former = self.cgroup.shared_memory().min(self.copies.saturating_mul(self.copy));
+        self.copies += 1;
         self.memory = self.own.saturating_add(self.copy).saturating_add(former);
         self.cgroup.limit_memory(self.memory)
     }

@@ -277,6 +277,30 @@ fn groups_of_a_fleet_that_was_killed_are_removed_by_the_next() {
 }
 
 #[test]
+#[ignore = "needs the lab"]
+fn whoever_outlives_a_fleet_is_killed_by_the_next_and_others_are_left_alone() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = Folder::new("calve-test-outlived");
+    let sleeper = |name: &str| {
+        let group = folder.0.join(name);
+        fs::create_dir_all(&group).unwrap();
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+        child
+    };
+    // No process has such an id (proc(5), `pid_max`).
+    let (mut worker, mut stranger) = (sleeper("4999999-0"), sleeper("app.slice"));
+    drop(fleet(Limits::under(&folder.0)));
+    assert_eq!(worker.wait().unwrap().signal(), Some(9));
+    assert_eq!(stranger.try_wait().unwrap(), None);
+    let [left] = &folder.groups()[..] else { panic!("{:?}", folder.groups()) };
+    assert_eq!(name(left), "app.slice");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    fs::remove_dir(left).unwrap();
+}
+
+#[test]
 #[ignore = "a process of its own, run by another test"]
 fn an_embedder_with_a_worker() {
     let Some(folder) = std::env::var_os("CALVE_TEST_CGROUP") else { return };

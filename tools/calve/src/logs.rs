@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 /// Longest line that is kept together, in bytes.
 const MAX_LINE: usize = 64 << 10;
+/// Begins U+0080 to U+00BF in UTF-8: control characters up to U+009F, then a space. Another call's output may have ended with it.
+const LATIN: u8 = 0xc2;
 
 /// Takes what one function prints.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(crate) struct Logs {
 impl Logs {
     /// Streams bytes as they come, or, with `whole_lines`, line by line.
     pub(crate) fn new(whole_lines: bool) -> Self {
-        Self { whole_lines, line: Vec::new(), shown: io::stderr().is_terminal().then_some(0) }
+        Self { whole_lines, line: Vec::new(), shown: io::stderr().is_terminal().then_some(LATIN) }
     }
 
     /// Writes `bytes` to stderr. Logs that nobody can read are dropped.
@@ -57,8 +59,7 @@ impl Logs {
 /// Text with its control characters in caret notation, as `cat -v` has them, but for those that end lines and make columns.
 /// `last` is the byte before it.
 fn show(last: &mut u8, bytes: &[u8]) -> Vec<u8> {
-    /// Begins U+0080 to U+00BF in UTF-8: control characters up to U+009F, then a space.
-    const LATIN: u8 = 0xc2;
+    /// After [`LATIN`].
     const SPACE: u8 = 0xa0;
     let mut text = Vec::with_capacity(bytes.len());
     for &byte in bytes {

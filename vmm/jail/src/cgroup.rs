@@ -8,7 +8,8 @@
 //!
 //! The fleet makes the group and sets its limits; the worker is born in it (clone3(2), `CLONE_INTO_CGROUP`), so that all that
 //! it ever takes is counted, and nothing has to be moved. A group goes with its handle. Those of a fleet that was killed are
-//! empty and not locked any more: the next fleet under the same folder removes them.
+//! not locked any more, and nobody should be in them: the next fleet under the same folder removes them. What others have made
+//! there is nobody's business here.
 
 mod delegated;
 #[cfg(test)]
@@ -201,14 +202,21 @@ impl Cgroups {
     /// have ended with its fleet, and ends now.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            // Its own files are there, too.
+            // Its own files are there, too, and perhaps groups of others, who lock none.
             if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && entry.file_name().to_str().is_some_and(is_workers)
                 && let Ok(_lock) = lock(&entry.path(), FlockArg::LockExclusiveNonblock)
             {
                 remove(&entry.path());
             }
         }
     }
+}
+
+/// Whether [`Cgroups::make`] gives groups such a name: two numbers.
+fn is_workers(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(process, group)| number(process) && number(group))
 }
 
 /// Locks a folder until the lock is dropped or this process ends.

@@ -2,12 +2,14 @@
 //! them among what makes up a vCPU (Linux `arch/x86/kvm/x86.c`, `set_msr_mce` and `msrs_to_save_base`).
 //!
 //! So no snapshot has them, and every clone is born with zeros in them. Nothing that matters to a guest lies there; but what one
-//! request has written, the next one of the same machine must not read.
+//! request has written, the next one of the same machine must not read. `IA32_DEBUGCTL`, which older snapshots lack, goes with
+//! them; where a snapshot has it, it is loaded after this.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
 use super::state::{VcpuStateError, call};
+use crate::hypervisor::DEBUG_CONTROL;
 
 /// `IA32_MC0_CTL` (Intel SDM vol. 4), with which the first bank begins.
 const FIRST: u32 = 0x400;
@@ -17,9 +19,12 @@ const REGISTERS: usize = 4;
 
 /// Makes the registers what they are in a vCPU that was just made. What the kernel refuses, a guest has not got either.
 pub(super) fn clear(fd: &VcpuFd) -> Result<(), VcpuStateError> {
-    let mut zeros = [kvm_msr_entry::default(); BANKS * REGISTERS];
+    let mut zeros = [kvm_msr_entry::default(); BANKS * REGISTERS + 1];
     for (index, register) in (FIRST..).zip(&mut zeros) {
         register.index = index;
+    }
+    if let Some(last) = zeros.last_mut() {
+        last.index = DEBUG_CONTROL;
     }
     let mut rest = &zeros[..];
     while !rest.is_empty() {

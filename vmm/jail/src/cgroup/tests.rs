@@ -11,6 +11,17 @@ fn figures_are_found_by_their_whole_name() {
 }
 
 #[test]
+fn groups_of_workers_are_known_by_their_names() {
+    for ours in ["1-0", "4194304-18446744073709551615"] {
+        assert!(is_workers(ours), "{ours}");
+    }
+    for other in ["", "-", "1-", "-1", "1", "app.slice", "user@1000-0", "1-0-0", "+1-0", "workers"]
+    {
+        assert!(!is_workers(other), "{other}");
+    }
+}
+
+#[test]
 fn a_folder_outside_of_cgroup_v2_is_refused_and_not_made() {
     let folder = std::env::temp_dir().join("calve-no-cgroup");
     let error = Cgroups::open(&folder, false).unwrap_err();
