@@ -104,9 +104,9 @@ impl PlatformState {
     /// Names the parts in which two states differ, but for the clock and the moment in which the timer
     /// was last loaded.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
-        let chips = self.irqchips.iter().zip(&other.irqchips);
+        let mut chips = self.irqchips.iter().zip(&other.irqchips);
         let differs = [
-            ("interrupt controllers", chips.into_iter().any(|(one, two)| !same(one, two))),
+            ("interrupt controllers", chips.any(|(one, two)| !same(one, two))),
             ("timer", !same_timer(&self.pit, &other.pit)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

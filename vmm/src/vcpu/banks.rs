@@ -14,18 +14,14 @@ use crate::hypervisor::DEBUG_CONTROL;
 /// `IA32_MC0_CTL` (Intel SDM vol. 4), with which the first bank begins.
 const FIRST: u32 = 0x400;
 /// Banks of a vCPU that was asked for no other number (`KVM_MAX_MCE_BANKS`), and registers of each.
-const BANKS: usize = 32;
-const REGISTERS: usize = 4;
+const BANKS: u32 = 32;
+const REGISTERS: u32 = 4;
 
 /// Makes the registers what they are in a vCPU that was just made. What the kernel refuses, a guest has not got either.
 pub(super) fn clear(fd: &VcpuFd) -> Result<(), VcpuStateError> {
-    let mut zeros = [kvm_msr_entry::default(); BANKS * REGISTERS + 1];
-    for (index, register) in (FIRST..).zip(&mut zeros) {
-        register.index = index;
-    }
-    if let Some(last) = zeros.last_mut() {
-        last.index = DEBUG_CONTROL;
-    }
+    let registers = (FIRST..FIRST + BANKS * REGISTERS).chain([DEBUG_CONTROL]);
+    let zeros: Vec<_> =
+        registers.map(|index| kvm_msr_entry { index, ..Default::default() }).collect();
     let mut rest = &zeros[..];
     while !rest.is_empty() {
         let batch = Msrs::from_entries(rest)
